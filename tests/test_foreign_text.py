@@ -106,6 +106,8 @@ def test_json_stays_the_same_data(document: Any) -> None:
         ("by @octocat, (@org/team) app@sha256:ab", "by @&#8203;octocat, (@&#8203;org/team) app@sha256:ab"),
         ("fixes #12 of o/r#3, GH-4 # 5", "fixes #&#8203;12 of o/r#&#8203;3, GH-&#8203;4 # 5"),
         ("closes https://github.com/o/r/issues/1", "closes https:&#8203;//github.com/o/r/issues/1"),
+        ("caf\u00e9@octocat \u00e4gh-4", "caf\u00e9@&#8203;octocat \u00e4gh-&#8203;4"),
+        ("_https://github.com/o/r/pull/1", r"\_https:&#8203;//github.com/o/r/pull/1"),
         ("https://docs.aws.amazon.com/x", "https://docs.aws.amazon.com/x"),
         ("Run `invoke x @y`.", "Run `invoke x @y`."),
         ("&#8203;", r"\&#&#8203;8203;"),

@@ -27,10 +27,11 @@ _CODE = re.compile(r"(?<!`)`(?:invoke|aws|docker|git|packer|terraform|timedatect
 # An underscore within a word is none.
 _MARKUP = re.compile(r"[\\`<\[|&*~]|(?<![^\W_])_|_(?![^\W_])")
 # What GitHub makes a link of once the Markdown is read, so that a backslash is no help: whom it mentions, and what it
-# may close when a pull request is merged ("fixes #1"). A space of no width behind it is (github/markup#1168).
+# may close when a pull request is merged ("fixes #1"). A space of no width behind it is (github/markup#1168). A letter
+# that is none of ASCII's does not make a word of it there (html-pipeline's mention filter asks Ruby's \W).
 _REFERENCE = re.compile(
-    r"(?<![^\W_])@(?=[^\W_])|#(?=\d)|\bgh-(?=\d)|\bhttps?:(?=//\S{1,200}?/(?:issues|pull|discussions|commit)/)",
-    re.IGNORECASE,
+    r"(?<![a-z0-9])@(?=[a-z0-9])|#(?=\d)|\bgh-(?=\d)|https?:(?=//\S{1,200}?/(?:issues|pull|discussions|commit)/)",
+    re.IGNORECASE | re.ASCII,
 )
 _NO_WIDTH = "&#8203;"
 _KEY = re.compile(r"[A-Za-z][\w.:-]{0,63}")

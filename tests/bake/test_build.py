@@ -14,7 +14,18 @@ from filelock import FileLock
 
 from gpu_ami.aws import capacity, image_changes, images
 from gpu_ami.aws.caller import Caller
-from gpu_ami.bake import base, build, build_tables, packer_bake, preflight, release_tags, result, validate
+from gpu_ami.bake import (
+    archiving,
+    attest,
+    base,
+    build,
+    build_tables,
+    packer_bake,
+    preflight,
+    release_tags,
+    result,
+    validate,
+)
 from gpu_ami.bake.compare import Comparison, expected_fingerprints
 from gpu_ami.bake.packer_bake import Baked
 from gpu_ami.bake.packer_events import Progress
@@ -22,6 +33,7 @@ from gpu_ami.bake.packer_run import FailedBuildError
 from gpu_ami.bake.prepare import Job
 from gpu_ami.bake.staleness import FACTS, Difference
 from gpu_ami.errors import AwsError, BuildError, InterruptedRunError, SafetyError, UsageError
+from gpu_ami.handover import attested
 from gpu_ami.records import archive, provenance, release
 from gpu_ami.records.manifest_file import Build
 from gpu_ami.records.tags import FINGERPRINT_PREFIX
@@ -407,6 +419,39 @@ def test_release_facts_leave_room_for_all_other_tags(here: World, prepared: Task
     assert tags["gpu-ami:kernel"] == RECORD["kernel"]
     assert {"gpu-ami:provenance", "gpu-ami:snapshot-gib", "gpu-ami:models-digest"} <= set(tags)
     assert "gpu-ami:image-tag" not in tags
+
+
+@pytest.mark.parametrize("end", ["EC2", "record", "bill", "interrupt"])
+def test_a_build_cut_short_before_its_archive_keeps_the_provenance(
+    here: World, prepared: Task, made: tuple[Baked, Build], monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """Packer's copy ends with the command, and a person is told how to use the AMI: it must not pass as one without."""
+    baked, of = made
+    run, (ami,) = prepared.run, of.amis.values()
+    data = json.dumps(statement(dict(of.amis), said()))
+    written = attest.Written({archive.PROVENANCE: data}, {"gpu-ami:provenance": provenance.digest(data.encode())})
+    monkeypatch.setattr(attest, "read", lambda *_: written)
+    # Of an ended sandbox, which gave the same id.
+    archive.keep(run.workspace.builds, ami, {archive.PROVENANCE: "{}"})
+
+    def ends(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if end == "EC2":
+        here.aws.gate.deny("ec2:DescribeImages")
+    elif end == "record":
+        run.workspace.release.write_text(json.dumps(RECORD | {"run_id": "another"}))
+    else:
+        why = ends if end == "interrupt" else lambda *_: (_ for _ in ()).throw(BuildError("another bill"))
+        monkeypatch.setattr(archiving, "_bill", why)
+
+    with pytest.raises((AwsError, BuildError, KeyboardInterrupt)):
+        build._archived(run, baked, of)
+
+    assert archive.read(run.workspace.builds, ami) == {archive.PROVENANCE: data}
+    here.aws.gate.clear()
+    with pytest.raises(SafetyError, match=f"{ami} is refused: there is .*, but the AMI has no tag .* cut short"):
+        attested.check(run, of.amis)
 
 
 def test_a_copy_that_ec2_refused_the_tags_of_is_not_handed_over(here: World, prepared: Task) -> None:

@@ -69,6 +69,19 @@ local "shown" {
     assert private_names(tmp_path) == {"token", "far"}
 
 
+@pytest.mark.parametrize(
+    ("said", "is_secret"), [('"true"', True), ("!false", True), ("false", False), ('"false"', False)]
+)
+def test_a_secret_may_be_called_one_in_other_words(tmp_path: Path, said: str, is_secret: bool) -> None:
+    """Packer 1.16.0 converts them: it writes <sensitive>, and its value must not be on a command line nor archived."""
+    (tmp_path / "a.pkr.hcl").write_text(
+        f'variable "own" {{\n  sensitive = {said}\n}}\nvariable "far" {{}}\n'
+        f'local "hidden" {{\n  expression = var.far\n  sensitive = {said}\n}}\n'
+    )
+
+    assert private_names(tmp_path) == ({"own", "far"} if is_secret else set())
+
+
 def test_given_values_mean_in_the_file_what_they_mean_on_a_command_line(tmp_path: Path) -> None:
     """Text for a string, whatever is in it; an expression for anything else."""
     types = {"text": "type = string", "list": "type = list(string)", "untyped": 'default = ""'}

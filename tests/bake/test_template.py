@@ -70,6 +70,51 @@ def test_types_are_read_from_the_template(tmp_path: Path) -> None:
     }
 
 
+def test_a_default_is_what_packer_makes_of_it(tmp_path: Path) -> None:
+    """Compared with the live AMI's, and shown: what is written is another text where it is an escape or a heredoc."""
+    written = {
+        "dollar": '"$${HOME}"',
+        "list": '["%%{a}", "\\"$${b}\\"", "plain"]',
+        "map": '{ "k$${x}" = "v" }',
+        "heredoc": "<<-EOT\n    first $${x}\n      second\n  EOT",
+        "looks": '"<<EOT"',
+        "escaped": r'"a\\b\tc\n\u00e9 \"d\""',
+        "sum": "2 * 30",
+        "minus": "-5",
+    }
+    texts = [f'variable "{name}" {{\n  default = {text}\n}}\n' for name, text in written.items()]
+    (tmp_path / "a.pkr.hcl").write_text("".join(texts) + 'variable "typed" {\n  type = number\n  default = "60"\n}\n')
+
+    assert effective(tmp_path, [], {}, environment={}) == {
+        "dollar": "${HOME}",
+        "list": ["%{a}", '"${b}"', "plain"],
+        "map": {"k${x}": "v"},
+        "heredoc": "first ${x}\n  second\n",
+        "looks": "<<EOT",
+        "escaped": 'a\\b\tc\né "d"',
+        "sum": 60,
+        "minus": -5,
+        "typed": 60,
+    }
+
+
+@pytest.mark.parametrize(
+    "default", ['"${timestamp()}"', 'upper("a")', "<<EOT\n  ${uuidv4()}\n  EOT", '[{ a = "%{if true}b%{endif}" }]']
+)
+def test_a_default_that_only_packer_evaluates_is_refused_where_it_counts(tmp_path: Path, default: str) -> None:
+    """Nobody knows what it will be; what replaces it, and who asks for another variable, go on."""
+    (tmp_path / "b.pkr.hcl").write_text(f'variable "a" {{\n  default = {default}\n}}\n')
+    folder, file = _template(tmp_path), tmp_path / "v.pkrvars.hcl"
+    file.write_text('a = "b"\n')
+
+    with pytest.raises(
+        UsageError, match=r"variable a is the expression .* at line 2 of .*b\.pkr\.hcl, which only Packer"
+    ):
+        effective(folder, [], {}, environment={})
+    assert effective(folder, [file], {}, environment={})["a"] == "b"
+    assert effective(folder, [], {}, environment={}, wanted={"volume_gib"}) == {"volume_gib": 60}
+
+
 def test_who_needs_few_values_fails_by_no_other(tmp_path: Path) -> None:
     """An expression that only Packer evaluates is no hindrance where nobody asks for it."""
     file = tmp_path / "v.pkrvars.hcl"

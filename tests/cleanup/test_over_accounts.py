@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta, timezone
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ from moto.ec2.models import ec2_backends
 from moto.iam.models import iam_backends
 
 from gpu_ami.aws import images
+from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.references.registry import USES
 from gpu_ami.cleanup import cleanup, over_accounts
 from gpu_ami.cleanup.execute import Apply
 from gpu_ami.cleanup.inventory import Survey
-from gpu_ami.cleanup.policy import Flags
-from gpu_ami.console import Console
-from gpu_ami.errors import PipelineError, SafetyError, UsageError
+from gpu_ami.cleanup.policy import Flags, policy_from
+from gpu_ami.console import Console, Step
+from gpu_ami.errors import AwsError, PipelineError, SafetyError, UsageError
+from gpu_ami.fleet.entry import hub_of
 from gpu_ami.invocation import Readings
 from gpu_ami.settings import Cleanup, Fleet, OrganizationScope
 from gpu_ami_sandbox.aws.ec2 import usage_reports as local
@@ -357,6 +360,63 @@ def test_a_report_that_nobody_may_make_keeps_the_ami(reporting: DemoOrganization
     assert {row["account"]: row["status"] for row in plan["usage_reports"]["answers"]}[video] == "unknown"
 
 
+def test_reports_that_are_left_in_several_accounts_are_all_named(reporting: DemoOrganization) -> None:
+    """Somebody has to delete each where it is; of two accounts that cannot be asked for more, one went unsaid."""
+    demo, run = reporting, reporting.run()
+    video = demo.ids["video"]
+    demo.images(video)["gpu-batch-video-unused"].launch_permissions.append({"UserId": demo.ids["research"]})
+    demo.aws.gate.deny("ec2:DeleteImageUsageReport")
+    cleanup.run(run, cleanup.Request(fleet=True, flags=REPORTS, regions=demo.regions))
+    plan = said(run)
+
+    assert problems("cleanup", plan) == []
+    left = {(row["account"], row["region"], row["report_id"]) for row in plan["usage_reports"]["left"]}
+    there = {
+        (account, region, name)
+        for account in (demo.hub, video)
+        for region in demo.regions
+        for name in usage_reports(ec2_backends[account][region])
+    }
+    assert left == there
+    assert {account for account, _, _ in left} == {demo.hub, video}
+
+    (image, *_) = images.own_images(Caller(run.access, REGION), demo.hub)
+    policy, now = policy_from(run.settings, REPORTS), datetime.now(timezone.utc)
+    made = over_accounts.usage_reports_of(run, policy, hub_of(run.access, demo.fleet), CLEANUP_ROLE, now, Step())
+    assert made is not None
+    demo.aws.gate.deny("ec2:DescribeImageUsageReports")
+    with contextlib.suppress(KeyError), made:
+        for account in (demo.hub, video):
+            made._region(msgspec.structs.replace(image, account=account))
+        raise KeyError
+    assert [one.account for one in made.asked.left] == [demo.hub, video]
+
+
+def test_an_account_that_nobody_enters_is_tried_once(
+    reporting: DemoOrganization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have hundreds of AMIs, and the reports of all others wait meanwhile."""
+    run, now = reporting.run(), datetime.now(timezone.utc)
+    tried: list[str] = []
+
+    def shut(_hub: object, _role: str, account: str) -> Any:
+        tried.append(account)
+        msg = "AWS refused to enter it."
+        raise AwsError(msg)
+
+    monkeypatch.setattr(over_accounts, "with_right_to_change", shut)
+    found = images.own_images(Caller(run.access), reporting.hub)[:3]
+    hub: Any = None
+    made = over_accounts.usage_reports_of(run, policy_from(run.settings, REPORTS), hub, CLEANUP_ROLE, now, Step())
+    assert made is not None
+
+    with made:
+        answers = made.ask(found)
+
+    assert [answer.status for answer in answers.values()] == ["unknown"] * 3
+    assert tried == [reporting.hub]
+
+
 def test_a_use_since_the_plan_keeps_the_ami_that_it_names(reporting: DemoOrganization, tmp_path: Path) -> None:
     """The plan's reports are as old as it is: whoever carries it out asks anew, about what it names alone."""
     demo, path = reporting, tmp_path / "plan.json"
@@ -493,6 +553,19 @@ def test_what_a_family_has_changed_is_read_anew_for_the_next(two: DemoOrganizati
     assert len(journals) == len(set(journals)) == 2
 
 
+def test_what_goes_goes_by_the_accounts_that_there_are(two: DemoOrganization) -> None:
+    """One may have joined since a family that kept everything was read; the last check reads the accounts it knows."""
+    clean_up = families(two)
+    two.aws.gate.fail("UnauthorizedOperation", "No.", action="DescribeImages", at=2, status=403)
+    with pytest.raises(SafetyError, match="Everything is kept: images"):
+        clean_up("gpu-batch", yes=True, permanent=True)
+
+    done = clean_up("training", yes=True, permanent=True)
+
+    assert [row["status"] for row in done["results"]] == ["deleted"]
+    assert "ListAccounts" in {call.action for call in two.aws.gate.calls}
+
+
 def test_a_family_that_reads_otherwise_reads_for_itself(two: DemoOrganization) -> None:
     """What one leaves out must not be missing for another."""
     clean_up = families(two)
@@ -508,14 +581,18 @@ def test_a_family_that_reads_otherwise_reads_for_itself(two: DemoOrganization) -
 
 
 def test_an_old_reading_is_not_believed(two: DemoOrganization, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A family may have waited for long; a part of a survey is not believed after an hour either."""
+    """A family may have waited for long; a part of a survey is not believed after an hour either.
+
+    Nor is that of the family which read anew: it gets as old for the third.
+    """
     clean_up = families(two)
     clean_up("gpu-batch")
     monkeypatch.setattr(over_accounts, "FRESH", timedelta(0))
 
-    clean_up("training")
+    for later in ("training", "gpu-batch"):
+        clean_up(later)
 
-    assert {"ListAccounts", "DescribeLaunchTemplateVersions"} <= {call.action for call in two.aws.gate.calls}
+        assert {"ListAccounts", "DescribeLaunchTemplateVersions"} <= {call.action for call in two.aws.gate.calls}
 
 
 def test_what_failed_for_one_family_keeps_the_next_ones_too(two: DemoOrganization) -> None:

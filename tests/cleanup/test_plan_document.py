@@ -62,6 +62,16 @@ def _text(plan: Plan, **view: Any) -> str:
     return _joined(plan_tables(plan, View(**view)))
 
 
+def test_a_reason_is_told_once() -> None:
+    """Of a fleet's AMI with a public snapshot two sources say the same, and both words stay in the plan's file."""
+    twice = [Reason("grantees", "snap-1 is public"), Reason("public-snapshots", "snap-1 is public")]
+    others = [Reason("batch", f"environment {number}") for number in range(9)]
+
+    assert View().details(twice) == View(wide=True).details(twice) == "snap-1 is public"
+    assert View().details([*twice, *others]) == View().details([twice[0], *others])
+    assert " more" in View().details([*twice, *others])
+
+
 def _joined(tables: list[Table]) -> str:
     rows = [
         [table.title, " | ".join(table.columns), *(" | ".join(row) for row in table.rows), *table.footer]

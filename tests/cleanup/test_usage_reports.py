@@ -763,7 +763,7 @@ def test_what_an_interrupted_run_could_not_delete_is_named(
 
     with monkeypatch.context() as patch:
         patch.setitem(UsageReports.__init__.__kwdefaults__, "sleep", interrupt)  # type: ignore[arg-type]
-        with pytest.raises(InterruptedRunError, match=r"report amiur-\w+ could not be deleted .*takes it over"):
+        with pytest.raises(InterruptedRunError, match=r"report amiur-\w+ in \S+ of \d+ could not .*takes it over"):
             _plan(account, tmp_path)
 
     (left,) = _reports(account).values()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from gpu_ami.bake import fingerprint, secret_values, template
-from gpu_ami.errors import AwsError, BuildError, UsageError
+from gpu_ami.errors import AwsError, BuildError, PipelineError, UsageError
 from gpu_ami.files import read_text
 from gpu_ami.handover.build_store import BuildStore
 from gpu_ami.invocation import Invocation
@@ -77,6 +79,30 @@ def keep(run: Invocation, baked: Baked, made: manifests.Build, recorded: Recorde
         BuildStore(run.workspace.builds, baked.job.terraform.folder, run.access).share(ami, files)
     except (AwsError, UsageError) as exc:
         run.console.warn(f"Other machines cannot read what was built into {ami}: {exc}")
+
+
+@contextlib.contextmanager
+def rescuing(run: Invocation, made: manifests.Build, written: Written) -> Iterator[None]:
+    """Keep at least the provenance where something ends the build inside the block, before `keep` has come to it.
+
+    What Packer wrote ends with this command. Without a file and a tag the AMI would pass for one of before there was
+    provenance, however it differs from its record; with the file it is refused until somebody has looked.
+    """
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(PipelineError):
+            _rescue(run, made, written)
+        raise
+
+
+def _rescue(run: Invocation, made: manifests.Build, written: Written) -> None:
+    ami, text = made.amis[run.access.region], written.files.get(archive.PROVENANCE)
+    there = archive.read(run.workspace.builds, ami, (archive.PROVENANCE,)).get(archive.PROVENANCE)
+    if text is None or there == text:
+        return
+    _take_away_earlier(run, made)
+    archive.keep(run.workspace.builds, ami, written.files)
 
 
 def _take_away_earlier(run: Invocation, made: manifests.Build) -> None:

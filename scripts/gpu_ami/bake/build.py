@@ -181,9 +181,7 @@ def _build(
     with _naming_what_was_made(home, baked.progress.amis if baked.progress else {}):
         made = packer_bake.read_manifest(run, baked)
     with _naming_what_was_made(home, made.amis):
-        written = attest.read(run, baked, made)
-        recorded = release_tags.record(run, baked, made, first=written.tags)
-        archiving.keep(run, baked, made, recorded, written)
+        recorded = _archived(run, baked, made)
         untagged = release_tags.tag(run, made, recorded)
         finished = release_tags.finish(run, made)
     if gate is not None:
@@ -194,6 +192,15 @@ def _build(
         changes.apply(change)
         attested.keep(run, verdicts)
     return result.made(run, baked, made, recorded, change, duration_s, compared.differences)
+
+
+def _archived(run: Invocation, baked: packer_bake.Baked, made: manifests.Build) -> release_tags.Recorded:
+    """Check what Packer wrote of what was made, and archive it; return the AMI, and the tags that it is to get."""
+    written = attest.read(run, baked, made)
+    with archiving.rescuing(run, made, written):
+        recorded = release_tags.record(run, baked, made, first=written.tags)
+        archiving.keep(run, baked, made, recorded, written)
+    return recorded
 
 
 def _judged(

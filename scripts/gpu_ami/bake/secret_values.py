@@ -29,7 +29,7 @@ def redact(text: str) -> str:
 def private_names(folder: Path) -> frozenset[str]:
     """Return the variables of the template in *folder* that are secrets.
 
-    Those are the ones with ``sensitive = true``, and the ones that a sensitive local is made of.
+    Those are the ones with ``sensitive = true``, however that is written, and what a sensitive local is made of.
     """
     variables: dict[str, Any] = {}
     plain: dict[str, Any] = {}
@@ -44,10 +44,15 @@ def private_names(folder: Path) -> frozenset[str]:
             str(body.get("expression"))
             for block in document.get("local", [])
             for body in block.values()
-            if body.get("sensitive") is True
+            if _is_sensitive(body)
         ]
-    found = {name for name, body in variables.items() if body.get("sensitive") is True}
+    found = {name for name, body in variables.items() if _is_sensitive(body)}
     return frozenset(found | _reached(hidden, plain)) & variables.keys()
+
+
+def _is_sensitive(body: Mapping[str, Any]) -> bool:
+    """Return whether a block says that its value is a secret, as Packer converts it: "true" and !false do, too."""
+    return body.get("sensitive", False) not in (False, None, "false", "0")
 
 
 def apart(folder: Path, given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:

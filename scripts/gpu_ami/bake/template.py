@@ -14,6 +14,8 @@ from gpu_ami.files import read_text
 from gpu_ami.foreign_text import limited, reason
 
 _VARIABLE = re.compile(r"^[\t ]*variable\b", re.MULTILINE)
+# Of strings with these python-hcl2 gives what is written, not what it means: an escape, an expression, a heredoc.
+_AS_WRITTEN = re.compile(r"\A<<|[$%]\{")
 
 
 def load_hcl(path: Path, *, what: str, hint: str = "") -> dict[str, Any]:
@@ -68,23 +70,44 @@ def template(path: Path) -> Mapping[str, Any]:
 _parsed: dict[str, Mapping[str, Any]] = {}
 
 
-def template_defaults(folder: Path) -> dict[str, Any]:
-    """Return variable name to default of the template in *folder*; a variable without one is absent."""
-    return {name: body["default"] for name, body in _variables(folder) if "default" in body}
+def template_defaults(folder: Path, *, wanted: Collection[str] | None = None) -> dict[str, Any]:
+    """Return variable name to default of the template in *folder*; a variable without one is absent.
+
+    Args:
+        folder: The template's.
+        wanted: The variables to return, for a caller that must not fail because of another one; None for all.
+
+    Raises:
+        UsageError: A file cannot be used, or a default is an expression that only Packer evaluates.
+    """
+    return {
+        name: variable_values.of_template(path, name) if _is_as_written(body["default"]) else body["default"]
+        for path, name, body in _variables(folder)
+        if "default" in body and (wanted is None or name in wanted)
+    }
+
+
+def _is_as_written(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_is_as_written(part) for pair in value.items() for part in pair)
+    if isinstance(value, list):
+        return any(map(_is_as_written, value))
+    return isinstance(value, str) and _AS_WRITTEN.search(value) is not None
 
 
 def template_kinds(folder: Path) -> dict[str, str]:
     """Return variable name to type of the template in *folder*, as ``list(string)``: without blanks, empty for any."""
-    kinds = {name: str(body.get("type", "")) for name, body in _variables(folder)}
+    kinds = {name: str(body.get("type", "")) for _, name, body in _variables(folder)}
     return {name: re.sub(r"\s", "", kind.removeprefix("${").removesuffix("}")) for name, kind in kinds.items()}
 
 
-def _variables(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _variables(folder: Path) -> Iterator[tuple[Path, str, Mapping[str, Any]]]:
     for path in sorted(folder.glob("*.pkr.hcl")):
         if not _VARIABLE.search(read_text(path, what="template")):
             continue  # to parse the largest file for nothing takes longer than most tasks do
         for block in template(path).get("variable", []):
-            yield from block.items()
+            for name, body in block.items():
+                yield path, name, body
 
 
 def template_scripts(folder: Path) -> tuple[str, ...]:
@@ -128,10 +151,13 @@ def effective(
         return {name: value for name, value in named.items() if wanted is None or name in wanted}
 
     kinds = chosen(template_kinds(folder))
-    values = template_defaults(folder) | variable_values.from_environment(environment, kinds)
+    values = variable_values.from_environment(environment, kinds)
     for path in files:
         values |= variable_values.from_file(path, kinds)
-    return chosen(values | variable_values.from_texts(chosen(given), kinds))
+    values |= variable_values.from_texts(chosen(given), kinds)
+    # A default that does not count may be an expression.
+    defaults = template_defaults(folder, wanted=kinds.keys() - values.keys())
+    return {name: variable_values.converted(value, kinds[name]) for name, value in defaults.items()} | chosen(values)
 
 
 def check_owner(values: Mapping[str, Any], file: Path, owned: Mapping[str, str], owner: Path) -> None:

@@ -79,6 +79,20 @@ def from_file(path: Path, kinds: Mapping[str, str], *, hint: str = "") -> dict[s
     return found
 
 
+def of_template(path: Path, name: str) -> Any:
+    """Return the default of the variable *name* in *path*, a file of the template, as Packer reads it.
+
+    Raises:
+        UsageError: The file does not parse, or the default is an expression that only Packer evaluates.
+    """
+    document = hcl.parse(read_text(path, what="template") + "\n", f"The template {path}")
+    written = hcl.find(document, ("variable", name, "default"))
+    value = _evaluated(written)
+    if (computed := next(_computed(value), None)) is not None:
+        _refuse(name, computed, f"at line {computed.line} of {path}")
+    return _plain(value)
+
+
 def from_environment(environment: Mapping[str, str], kinds: Mapping[str, str]) -> dict[str, Any]:
     """Return the values that ``PKR_VAR_…`` in *environment* give the template's variables, by their types *kinds*.
 

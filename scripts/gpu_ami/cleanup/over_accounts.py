@@ -136,11 +136,15 @@ def run(run: Invocation, request: Request) -> None:
         over_owners.run(run, request)
         return
     now = datetime.now(timezone.utc)
-    if now - run.once("when the first family's reading began", lambda: now) > FRESH:
+    acts = (request.yes or request.apply is not None) and not run.options.dry_run
+    began = "when the first family's reading began"
+    # Nothing goes by what was read for a family that kept everything: which accounts there are is not looked at again.
+    if acts or now - run.once(began, lambda: now) > FRESH:
         run.forget_readings()
+        # This one's is the first now, and gets old for those after it.
+        run.once(began, lambda: now)
     _check_without_credentials(run, request, now)
     fleet = settings_of(run)
-    acts = (request.yes or request.apply is not None) and not run.options.dry_run
     # A plan with reports makes something, too.
     if acts or (request.flags.usage_reports and not run.options.dry_run):
         run.announce()
@@ -188,12 +192,19 @@ def usage_reports_of(
     """
     if run.options.dry_run or not policy.usage_reports:
         return None
-    ways: dict[str, Access] = {}
+    ways: dict[str, Access | AwsError] = {}
 
     def caller(account: str, region: str) -> Caller:
         if account not in ways:
-            ways[account] = with_right_to_change(hub, role, account)
-        return Caller(ways[account], region)
+            try:
+                ways[account] = with_right_to_change(hub, role, account)
+            except AwsError as exc:
+                # It may have hundreds of AMIs, and STS asked about each would hold the others' reports up.
+                ways[account] = exc
+        way = ways[account]
+        if isinstance(way, AwsError):
+            raise way
+        return Caller(way, region)
 
     return reports_of(run, caller, now, step)
 

@@ -47,9 +47,12 @@ class View:
 
     def details(self, reasons: Sequence[Reason]) -> str:
         """Return *reasons* as a cell has them."""
-        shown = reasons if self.wide else reasons[:_SHOWN_REASONS]
-        more = [f"and {len(reasons) - len(shown)} more"] if len(reasons) > len(shown) else []
-        return "; ".join([*(reason.detail if self.wide else _told(reason) for reason in shown), *more])
+        told = [reason.detail if self.wide else _told(reason) for reason in reasons]
+        # Of a fleet a public snapshot is a reason twice: who may launch the AMI, and that of one account alone.
+        different = list(dict.fromkeys(told))
+        shown = different if self.wide else different[:_SHOWN_REASONS]
+        more = [f"and {len(different) - len(shown)} more"] if len(different) > len(shown) else []
+        return "; ".join([*shown, *more])
 
 
 def plan_tables(plan: Plan, view: View) -> list[Table]:
@@ -117,9 +120,10 @@ def usage_lines(plan: Plan) -> list[str]:
     said = [f"{made}{reused}. Of {shared} that would go, {found}{unknown}."]
     said.append(f"What such reports do not tell: {'; '.join(LIMITS)}.")
     if asked.left:
-        report_id, why = next(iter(asked.left.items()))
+        names = ", ".join(one.place for one in asked.left)
+        first = asked.left[0]
         said.append(
-            f"Image usage reports that could not be deleted: {', '.join(asked.left)} ({report_id}: {why}). EC2 deletes "
+            f"Image usage reports that could not be deleted: {names} ({first.report_id}: {first.error}). EC2 deletes "
             "them after 30 days, and a new run takes over those that are no longer pending."
         )
     elif asked.deleted:

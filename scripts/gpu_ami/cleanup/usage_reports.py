@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from types import TracebackType
 from typing import Any, Literal
@@ -115,6 +115,32 @@ def _by_account(usages: Iterable[Usage]) -> dict[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeftBehind:
+    """A report that could not be deleted.
+
+    Attributes:
+        report_id: Its id; of those that nobody has heard of, which run made them.
+        account: In whose account it is.
+        region: Where it is.
+        error: Why it is still there.
+    """
+
+    report_id: str
+    account: str
+    region: str
+    error: str
+
+    @property
+    def place(self) -> str:
+        """Which it is, and where, as people write it."""
+        return f"{self.report_id} in {self.region} of {self.account}"
+
+    def document(self) -> dict[str, str]:
+        """Return it as the plan's JSON has it."""
+        return {"report_id": self.report_id, "account": self.account, "region": self.region, "error": self.error}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Asked:
     """What a run's reports came to.
 
@@ -123,7 +149,7 @@ class Asked:
         made: How many reports were made.
         reused: How many another run had made.
         deleted: How many were deleted afterwards.
-        left: Why each report that could not be deleted is still there, by its id.
+        left: The reports that could not be deleted.
         is_dry: Whether none was to be made.
     """
 
@@ -131,7 +157,7 @@ class Asked:
     made: int = 0
     reused: int = 0
     deleted: int = 0
-    left: Mapping[str, str] = field(default_factory=dict)
+    left: tuple[LeftBehind, ...] = ()
     is_dry: bool = False
 
     @property
@@ -145,7 +171,7 @@ class Asked:
             "made": self.made,
             "reused": self.reused,
             "deleted": self.deleted,
-            "left": [{"report_id": report, "error": error} for report, error in self.left.items()],
+            "left": [one.document() for one in self.left],
             "limits": list(LIMITS),
             "answers": [answer.document() for answer in self.answers],
         }
@@ -186,7 +212,7 @@ class UsageReports:
         self._regions: dict[tuple[str, str], _Region] = {}
         # Of AMIs whose account cannot be entered.
         self._shut: dict[str, Answer] = {}
-        self._left: dict[str, str] = {}
+        self._left: list[LeftBehind] = []
         self._deleted = 0
 
     def __enter__(self) -> UsageReports:
@@ -203,11 +229,12 @@ class UsageReports:
         """
         self._delete(is_cut_off=kind is not None)
         if self._left and isinstance(problem, KeyboardInterrupt):
-            report, error = next(iter(self._left.items()))
+            first = self._left[0]
             more = f" and {len(self._left) - 1} more" if len(self._left) > 1 else ""
             msg = (
-                f"Interrupted; the image usage report {report}{more} could not be deleted ({error}): EC2 deletes it "
-                "after 30 days, and a new run with --usage-reports takes it over once it is no longer pending."
+                f"Interrupted; the image usage report {first.place}{more} could not be deleted ({first.error}): EC2 "
+                "deletes it after 30 days, and a new run with --usage-reports takes it over once it is no longer "
+                "pending."
             )
             raise InterruptedRunError(msg) from problem
 
@@ -226,7 +253,7 @@ class UsageReports:
             made=sum(report.origin == "made" for report in reports),
             reused=sum(report.is_reused for report in reports),
             deleted=self._deleted,
-            left=dict(self._left),
+            left=tuple(self._left),
         )
 
     def ask(
@@ -308,7 +335,7 @@ class UsageReports:
         for region in self._regions.values():
             done, left = region.delete(is_cut_off=is_cut_off)
             self._deleted += done
-            self._left |= left
+            self._left += left
 
 
 def reports_of(run: Invocation, caller: Callable[[str, str], Caller], now: datetime, step: Step) -> UsageReports:
@@ -574,25 +601,28 @@ class _Region:
             **known,
         )
 
-    def delete(self, *, is_cut_off: bool) -> tuple[int, dict[str, str]]:
-        """Delete every report that is not lent; return how many went, and why each of the others is still there.
+    def delete(self, *, is_cut_off: bool) -> tuple[int, list[LeftBehind]]:
+        """Delete every report that is not lent; return how many went, and those that are still there.
 
         Where an answer was lost, or the run is *is_cut_off*, there may be some that nobody has heard of.
         """
-        left: dict[str, str] = {}
+        left: list[LeftBehind] = []
         if is_cut_off or self._may_have_more:
             try:
                 for report in ec2.reports_with(self._caller, {f"tag:{RUN_TAG}": self._tags[RUN_TAG]}):
                     self.reports.setdefault(report.report_id, _Open(image_id=report.image_id, origin="made"))
             except AwsError as exc:
-                left[f"of the run {self._tags[RUN_TAG]} in {self._caller.region}"] = str(exc)
+                left.append(self._left_behind(f"of the run {self._tags[RUN_TAG]}", str(exc)))
         ours = [report_id for report_id, report in self.reports.items() if report.origin != "lent"]
         if not ours:
             return 0, left
         with ThreadPoolExecutor(max_workers=min(_WORKERS, len(ours))) as pool:
             problems = dict(zip(ours, pool.map(self._why_not_deleted, ours), strict=True))
-        left |= {report_id: why for report_id, why in problems.items() if why is not None}
+        left += [self._left_behind(report_id, why) for report_id, why in problems.items() if why is not None]
         return sum(why is None for why in problems.values()), left
+
+    def _left_behind(self, report_id: str, error: str) -> LeftBehind:
+        return LeftBehind(report_id=report_id, account=self._account, region=self._caller.region, error=error)
 
     def _why_not_deleted(self, report_id: str) -> str | None:
         try:
