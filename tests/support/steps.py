@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 PACKER = Path(__file__).parents[2] / "packer"
-_SHELL = re.compile(r'^  provisioner "shell" \{\n    script += "\$\{path\.root\}/scripts/([\w-]+)\.sh"$', re.MULTILINE)
+# One provisioner may run several scripts in a row.
+_SHELL = re.compile(r'^  provisioner "shell" \{\n    scripts? += (.+)$', re.MULTILINE)
+_SCRIPT = re.compile(r"/scripts/([\w-]+)\.sh")
 # `test_these_are_the_steps_of_the_template` in tests/bake/test_packer_run.py holds it to the template.
-STEPS = tuple(_SHELL.findall((PACKER / "aws-gpu-ami.pkr.hcl").read_text(encoding="utf-8")))
+STEPS = tuple(_SCRIPT.findall("\n".join(_SHELL.findall((PACKER / "aws-gpu-ami.pkr.hcl").read_text(encoding="utf-8")))))
