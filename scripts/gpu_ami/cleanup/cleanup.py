@@ -12,9 +12,9 @@ from decimal import Decimal
 from pathlib import Path
 
 from gpu_ami import families
-from gpu_ami.aws.access import identify
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.regions import requested_regions
+from gpu_ami.aws.sts import identify
 from gpu_ami.cleanup import plan_document as plans
 from gpu_ami.cleanup.carry_out import act, callers_of
 from gpu_ami.cleanup.decide import find_blocks

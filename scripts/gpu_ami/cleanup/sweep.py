@@ -10,11 +10,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from gpu_ami.aws.access import identify
 from gpu_ami.aws.build_resources import KINDS, BuildResource, find
 from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.aws.images import Image
 from gpu_ami.aws.regions import requested_regions
+from gpu_ami.aws.sts import identify
 from gpu_ami.bake import template
 from gpu_ami.cleanup.dead_benches import BENCHES_ALONE, TOGETHER
 from gpu_ami.cleanup.decide import SourceReport, by_target
