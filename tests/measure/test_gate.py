@@ -54,7 +54,7 @@ class Build:
         patch.setattr(build, "_check_and_validate", lambda *_: None)
         patch.setattr(build, "_bake", self._bake)
         # What Packer writes of it is for tests/bake/test_attest.py.
-        patch.setattr(attest, "record", lambda *_: {})
+        patch.setattr(attest, "read", lambda *_: attest.Written())
 
     def _bake(self, run: Any, job: Any, _compared: Any, **_flags: Any) -> Baked:
         self.baked += 1
