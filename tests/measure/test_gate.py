@@ -12,7 +12,7 @@ import pytest
 
 from gpu_ami.bake import attest, base, build, compare, result
 from gpu_ami.bake.build import Request
-from gpu_ami.bake.packer_bake import Baked
+from gpu_ami.bake.job import Baked
 from gpu_ami.bake.packer_events import Progress
 from gpu_ami.errors import AwsError, DifferenceError, InterruptedRunError, SafetyError, UsageError
 from gpu_ami.handover import publish, update_tfvars

@@ -30,7 +30,8 @@ from gpu_ami.bake import (
 )
 from gpu_ami.bake.build_tables import built_table
 from gpu_ami.bake.checks import signing, verification
-from gpu_ami.bake.prepare import Job, prepare
+from gpu_ami.bake.job import Baked, Job
+from gpu_ami.bake.prepare import prepare
 from gpu_ami.bake.result import BuildResult
 from gpu_ami.errors import InterruptedRunError, PipelineError, SafetyError, UsageError
 from gpu_ami.handover import attested, update_tfvars
@@ -316,9 +317,7 @@ def _compare(run: Invocation, job: Job) -> compare.Comparison:
         return compare.compare(run, job)
 
 
-def _bake(
-    run: Invocation, job: Job, compared: compare.Comparison, *, debug: bool, incremental: bool
-) -> packer_bake.Baked:
+def _bake(run: Invocation, job: Job, compared: compare.Comparison, *, debug: bool, incremental: bool) -> Baked:
     from gpu_ami.bake.packer_run import FailedBuildError
 
     full = base.full(job, compared.expected)
