@@ -21,7 +21,8 @@ from gpu_ami.target import LocalSandbox, Target, target_class
 from gpu_ami.workspace import Workspace
 
 if TYPE_CHECKING:
-    from gpu_ami.aws.access import Access, Identity
+    from gpu_ami.aws.access import Access
+    from gpu_ami.aws.sts import Identity
     from gpu_ami.settings import Settings
 
 
@@ -166,7 +167,7 @@ class Invocation:
             SafetyError: The settings name another account.
             AwsError: The credentials do not work.
         """
-        from gpu_ami.aws.access import identify
+        from gpu_ami.aws.sts import identify
 
         who = identify(self.access)
         self.console.say(f"account {who.account}, region {self.access.region}, {self.target.label}")

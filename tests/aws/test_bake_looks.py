@@ -13,9 +13,10 @@ import pytest
 from botocore.stub import Stubber
 
 from gpu_ami.aws import clock, iam, vpc
-from gpu_ami.aws.access import Access, Identity
+from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import Caller, UnansweredError
 from gpu_ami.aws.capacity import architectures, quota, vcpus_in_use
+from gpu_ami.aws.sts import Identity
 from gpu_ami.errors import AwsError
 from gpu_ami_sandbox.session import Sandbox
 from tests.support.fake_caller import FakeCaller

@@ -11,8 +11,9 @@ import pytest
 from moto.ec2.models import ec2_backends
 
 from gpu_ami.aws import batch
-from gpu_ami.aws.access import Access, identify
+from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError
+from gpu_ami.aws.sts import identify
 from gpu_ami_sandbox.aws.batch import add_sagemaker_queue
 from gpu_ami_sandbox.aws.ec2.part import managed
 from gpu_ami_sandbox.session import Sandbox

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws.access import Access, assume, identify
+from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import Caller, RefusedError, UnansweredError, making_sense
 from gpu_ami.aws.clock import ahead
 from gpu_ami.errors import AwsError
@@ -368,17 +368,6 @@ def test_stumbling_over_an_answer_is_one_error(problem: Exception) -> None:
         raise problem
 
 
-def test_a_role_in_another_account_is_entered(aws: LocalAws) -> None:
-    """Its credentials are another account's, and do not show in a traceback."""
-    aws.reset()
-    own = Access(region=REGION, endpoint_url=aws.endpoint_url)
-
-    theirs = assume(own, "arn:aws:iam::210987654321:role/reader")
-
-    assert (identify(theirs).account, identify(own).account) == ("210987654321", aws.account_id)
-    assert "session_token" not in repr(theirs)
-
-
 SECRET = "cGFzc3dvcmQ9aHVudGVyMg"
 _VERSION = f"<item><launchTemplateData><userData>{SECRET}</userData></launchTemplateData></item>"
 CUT = f"<DescribeLaunchTemplateVersionsResponse><launchTemplateVersionSet>{_VERSION * 900}<item>"
@@ -441,17 +430,6 @@ def test_what_only_aws_can_decode_stays_whole(aws: LocalAws, caller: Caller, doi
         caller.call("ec2", "describe_images", doing=doing)
 
     assert str(caught.value).endswith(f"UnauthorizedOperation: {message}")
-
-
-def test_a_malformed_answer_about_ones_own_credentials_is_not_shown(aws: LocalAws) -> None:
-    """Not in a traceback either, which a workflow would print with GPU_AMI_TRACEBACK=1."""
-    aws.gate.reply(f"<AssumeRoleResponse><AssumeRoleResult><Credentials>{SECRET}".encode(), action="AssumeRole")
-    own = Access(region=REGION, endpoint_url=aws.endpoint_url)
-
-    with pytest.raises(AwsError, match="malformed") as caught:
-        assume(own, "arn:aws:iam::210987654321:role/reader")
-
-    assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_lack_of_room_is_a_refusal_whatever_its_status(aws: LocalAws, caller: Caller, naps: list[float]) -> None:

@@ -14,8 +14,9 @@ import pytest
 from botocore.credentials import EnvProvider
 
 from gpu_ami.aws import access as access_module
-from gpu_ami.aws.access import CALLERS, Access, assume, enter
+from gpu_ami.aws.access import CALLERS, Access
 from gpu_ami.aws.caller import Caller
+from gpu_ami.aws.sts import assume, enter
 from gpu_ami.aws.thread_credentials import ThreadCredentials
 from gpu_ami.errors import AwsError
 from gpu_ami_sandbox.aws.gate import Call, Environ, Fault, error_answer

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws.access import Access, assume
+from gpu_ami.aws.access import Access
+from gpu_ami.aws.sts import assume
 from gpu_ami_sandbox.account import DemoAccount
 from gpu_ami_sandbox.aws.server import LocalAws
 from gpu_ami_sandbox.demo.demo_account import build_demo_account

@@ -13,8 +13,7 @@ from gpu_ami.aws import images
 from gpu_ami.aws.caller import Caller
 from gpu_ami.bake import archiving
 from gpu_ami.bake.attest import Written
-from gpu_ami.bake.packer_bake import Baked
-from gpu_ami.bake.prepare import Job
+from gpu_ami.bake.job import Baked, Job
 from gpu_ami.bake.release_tags import Recorded
 from gpu_ami.errors import BuildError, UsageError
 from gpu_ami.handover.build_store import BuildStore

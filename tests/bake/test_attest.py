@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from gpu_ami.bake import attest, fingerprint, prepare, secret_values, template, variable_values
-from gpu_ami.bake.packer_bake import Baked
+from gpu_ami.bake.job import Baked, Job
 from gpu_ami.bake.packer_command import Inputs, Packer
-from gpu_ami.bake.prepare import Job
 from gpu_ami.errors import BuildError, UsageError
 from gpu_ami.records import archive, provenance
 from gpu_ami.records.manifest_file import Build

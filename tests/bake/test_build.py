@@ -27,10 +27,9 @@ from gpu_ami.bake import (
     validate,
 )
 from gpu_ami.bake.compare import Comparison, expected_fingerprints
-from gpu_ami.bake.packer_bake import Baked
+from gpu_ami.bake.job import Baked, Job
 from gpu_ami.bake.packer_events import Progress
 from gpu_ami.bake.packer_run import FailedBuildError
-from gpu_ami.bake.prepare import Job
 from gpu_ami.bake.staleness import FACTS, Difference
 from gpu_ami.errors import AwsError, BuildError, InterruptedRunError, SafetyError, UsageError
 from gpu_ami.handover import attested

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.bake.compare import compare, expected_fingerprints, what_would_change
+from gpu_ami.bake.job import Job
 from gpu_ami.bake.packer_command import Inputs, Packer
-from gpu_ami.bake.prepare import Job
 from gpu_ami.bake.staleness import FACTS
 from gpu_ami.records.tags import FINGERPRINT_PREFIX
 from gpu_ami.terraform.terraform_command import Terraform

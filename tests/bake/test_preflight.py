@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws.access import Access, Identity
+from gpu_ami.aws.access import Access
+from gpu_ami.aws.sts import Identity
 from gpu_ami.bake.checks import lookups, programs
 from gpu_ami.bake.preflight import Check, failed, remarks, run_checks
 from gpu_ami.bake.variables import typed

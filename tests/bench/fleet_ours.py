@@ -16,7 +16,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from gpu_ami import collector
-from gpu_ami.aws.access import Access, assume
+from gpu_ami.aws.access import Access
+from gpu_ami.aws.sts import assume
 from gpu_ami.cleanup.inventory import Survey, locations_of
 from gpu_ami.cleanup.policy import Policy, Scope
 from tests.bench.fleet_aws import HUB, REGIONS, account_of, named_elsewhere

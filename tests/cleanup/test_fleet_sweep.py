@@ -185,7 +185,7 @@ def test_a_kind_that_cannot_be_listed_keeps_that_accounts_things(left: Left, mon
                 raise AwsError(msg)
         return find(caller, kind, family)
 
-    monkeypatch.setattr("gpu_ami.cleanup.sweep.find", broken)
+    monkeypatch.setattr("gpu_ami.cleanup.sweep_planner.find", broken)
     done, error = left.demo.sweep(yes=True)
 
     assert isinstance(error, SafetyError)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws.access import assume
 from gpu_ami.aws.caller import Caller
+from gpu_ami.aws.sts import assume
 from gpu_ami.cleanup.inventory import Location
 from gpu_ami.cleanup.local_references import LocalSource, scan
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi

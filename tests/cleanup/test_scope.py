@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from gpu_ami.aws.access import Identity
+from gpu_ami.aws.sts import Identity
 from gpu_ami.cleanup import scope
 from gpu_ami.errors import AwsError
 from gpu_ami.invocation import Invocation

@@ -17,7 +17,7 @@ from moto.iam.models import iam_backends
 from gpu_ami.aws import build_resources
 from gpu_ami.cleanup import sweep
 from gpu_ami.cleanup.journal import new_path
-from gpu_ami.cleanup.sweep import Request, longest_build
+from gpu_ami.cleanup.sweep import Request
 from gpu_ami.errors import InterruptedRunError, PartialError, SafetyError, UsageError
 from gpu_ami.process import interruptible
 from gpu_ami.settings import EMBEDDED
@@ -322,7 +322,7 @@ def test_an_ami_that_is_needed_since_the_plan_stays(
             here.aws.gate.deny("batch:*")
         return new_path(*arguments, **named)
 
-    monkeypatch.setattr("gpu_ami.cleanup.sweep.new_path", meanwhile)
+    monkeypatch.setattr("gpu_ami.cleanup.sweep_carry_out.new_path", meanwhile)
 
     done = _sweep(here, tmp_path, yes=True)
 
@@ -477,34 +477,6 @@ def test_a_longer_age_is_taken(here: World, tmp_path: Path) -> None:
     assert _sweep(here, tmp_path, older_than="7d").document["older_than_s"] == 7 * 86400
 
 
-def test_a_builds_longest_time_comes_from_its_variables(here: World, tmp_path: Path) -> None:
-    """Whoever lets builds run longer must not have them swept."""
-    run = task(here, tmp_path).run
-    assert longest_build(run) == timedelta(hours=5)
-    (tmp_path / "packer").mkdir()
-    variables = tmp_path / "packer" / "variables.auto.pkrvars.hcl"
-    variables.write_text("max_build_minutes = 600\n")
-    assert longest_build(run) == timedelta(hours=12)
-
-    (tmp_path / "packer" / "more.auto.pkrvars.json").write_text('{"max_build_minutes": 700}')
-    variables.write_text("poll_max_attempts = 1e3\n")
-    assert longest_build(run) == timedelta(minutes=700, seconds=15000)
-
-    (tmp_path / "packer" / "variables.pkr.hcl").write_text(
-        'variable "family" {\n  type = string\n}\nvariable "max_build_minutes" {\n  type = number\n}\n'
-    )
-    variables.write_text('poll_max_attempts = 1e3\nfamily = "${1}"\n')
-    assert longest_build(run) == timedelta(minutes=700, seconds=15000), "what a sweep does not need may be anything"
-    (tmp_path / "packer" / "more.auto.pkrvars.json").unlink()
-    variables.write_text('max_build_minutes = length("x")\n')
-    with pytest.raises(UsageError, match="max_build_minutes is the expression"):
-        longest_build(run)
-
-    variables.write_text('max_build_minutes = "long"\n')
-    with pytest.raises(UsageError, match="whole numbers"):
-        longest_build(run)
-
-
 def test_the_wrong_account_is_never_changed(here: World, tmp_path: Path) -> None:
     """As everywhere."""
     with pytest.raises(SafetyError):
@@ -541,7 +513,7 @@ def test_a_signal_says_where_it_is_written(
     """Exit code 130 and the journal's name; `kill` and a closed terminal say what Ctrl-C says."""
     here.in_use()
     incomplete_build(here)
-    monkeypatch.setattr("gpu_ami.cleanup.sweep.Sweep.run", lambda *_: signal.raise_signal(number))
+    monkeypatch.setattr("gpu_ami.cleanup.sweep_carry_out.Sweep.run", lambda *_: signal.raise_signal(number))
 
     with interruptible(), pytest.raises(InterruptedRunError, match=r"sweep-.*\.jsonl"):
         _sweep(here, tmp_path, yes=True)

@@ -26,7 +26,7 @@ def results(here: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
             between()
             return new_path(*arguments, **named)
 
-        monkeypatch.setattr("gpu_ami.cleanup.sweep.new_path", meanwhile)
+        monkeypatch.setattr("gpu_ami.cleanup.sweep_carry_out.new_path", meanwhile)
         done = task(here, tmp_path)
         sweep.run(done.run, Request(yes=True))
         return {result["image_id"]: result for result in done.document["results"]}

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from gpu_ami.tools import terraform_tools
-from gpu_ami_sandbox.demo.base_image import base_image_id
+from gpu_ami_sandbox.aws.base_image import base_image_id
 from gpu_ami_sandbox.session import Sandbox
 
 REGION = "ap-northeast-2"

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from gpu_ami.bake import base, compare, packer_bake
-from gpu_ami.bake.prepare import Job, prepare
+from gpu_ami.bake.job import Job
+from gpu_ami.bake.prepare import prepare
 from gpu_ami.bake.template import template_scripts
 from gpu_ami.errors import BuildError, InterruptedRunError
 from gpu_ami_sandbox.aws.gate import Answer, Call, Environ, Fault, error_answer

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws.access import assume, identify
+from gpu_ami.aws.sts import assume, identify
 from gpu_ami.bake import build, prepare
 from gpu_ami.bake.checks import permissions
 from gpu_ami.bake.variables import typed

@@ -16,7 +16,7 @@ import pytest
 from gpu_ami.bake import doctor, prepare, template
 from gpu_ami.bake.fingerprint import of_settings
 from gpu_ami.bake.variables import typed
-from gpu_ami.cleanup.sweep import longest_build
+from gpu_ami.cleanup.sweep_scope import longest_build
 from gpu_ami.console import Console
 from gpu_ami.invocation import Invocation
 from gpu_ami.options import Options

@@ -26,10 +26,10 @@ from gpu_ami.measure.verify import Clock
 from gpu_ami.settings import Bench, Promotion
 from gpu_ami_sandbox.aws import batch_starts
 from gpu_ami_sandbox.aws import clock as sandbox_clock
+from gpu_ami_sandbox.aws.base_image import base_image_id
 from gpu_ami_sandbox.aws.batch import service_linked_role
 from gpu_ami_sandbox.aws.batch_faults import SLOW_TAG, rig
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
-from gpu_ami_sandbox.demo.base_image import base_image_id
 from tests.measure.conftest import IMAGE
 from tests.support.account import REGION, Task, World, task
 from tests.support.benching import BENCHING

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gpu_ami.aws.caller import Caller
-from gpu_ami.cleanup import sweep
+from gpu_ami.cleanup import sweep, sweep_planner
 from gpu_ami.measure import bench_decision, bench_plan, teardown
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from tests.measure.test_bench import Benching, Time, baked, benching, go, left, live, passing
@@ -74,4 +74,4 @@ def _pass(monkeypatch: pytest.MonkeyPatch, passing: Time, span: timedelta) -> No
 
     monkeypatch.setattr(Caller, "_note_time", later)
     # This machine's clock would be called wrong.
-    monkeypatch.setattr(sweep, "clock_reports", lambda *_times: [])
+    monkeypatch.setattr(sweep_planner, "clock_reports", lambda *_times: [])

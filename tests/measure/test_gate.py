@@ -12,7 +12,7 @@ import pytest
 
 from gpu_ami.bake import attest, base, build, compare, result
 from gpu_ami.bake.build import Request
-from gpu_ami.bake.packer_bake import Baked
+from gpu_ami.bake.job import Baked
 from gpu_ami.bake.packer_events import Progress
 from gpu_ami.errors import AwsError, DifferenceError, InterruptedRunError, SafetyError, UsageError
 from gpu_ami.handover import publish, update_tfvars
@@ -54,7 +54,7 @@ class Build:
         patch.setattr(build, "_check_and_validate", lambda *_: None)
         patch.setattr(build, "_bake", self._bake)
         # What Packer writes of it is for tests/bake/test_attest.py.
-        patch.setattr(attest, "record", lambda *_: {})
+        patch.setattr(attest, "read", lambda *_: attest.Written())
 
     def _bake(self, run: Any, job: Any, _compared: Any, **_flags: Any) -> Baked:
         self.baked += 1

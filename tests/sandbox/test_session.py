@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from gpu_ami import __version__
-from gpu_ami.aws.access import identify
+from gpu_ami.aws.sts import identify
 from gpu_ami.console import Console
 from gpu_ami.errors import SafetyError, ToolError, UsageError
 from gpu_ami.process import Command, run

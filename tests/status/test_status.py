@@ -17,8 +17,8 @@ from gpu_ami.errors import DifferenceError, UsageError
 from gpu_ami.records import receipt
 from gpu_ami.settings import Handover
 from gpu_ami.status import drift, status
+from gpu_ami_sandbox.aws.base_image import base_image_id
 from gpu_ami_sandbox.aws.batch import service_linked_role
-from gpu_ami_sandbox.demo.base_image import base_image_id
 from gpu_ami_sandbox.demo.factory import FAMILY
 from tests.support.account import REGION, Task, task
 from tests.support.fake_terraform import FakeTerraform

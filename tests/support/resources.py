@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from gpu_ami_sandbox.aws.base_image import base_image_id
 from gpu_ami_sandbox.aws.ec2.images import PENDING_S as PENDING_S
-from gpu_ami_sandbox.demo.base_image import base_image_id
 
 REGION = "ap-northeast-2"
 BASE = base_image_id(REGION)

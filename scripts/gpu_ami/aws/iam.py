@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gpu_ami.aws.access import Identity
 from gpu_ami.aws.caller import Caller, RefusedError
+from gpu_ami.aws.sts import Identity
 
 Answer = Literal["allowed", "denied", "unknown"]
 

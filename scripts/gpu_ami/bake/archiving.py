@@ -17,8 +17,7 @@ from gpu_ami.records import manifest_file as manifests
 
 if TYPE_CHECKING:
     from gpu_ami.bake.attest import Written
-    from gpu_ami.bake.packer_bake import Baked
-    from gpu_ami.bake.prepare import Job
+    from gpu_ami.bake.job import Baked, Job
     from gpu_ami.bake.release_tags import Recorded
 
 # What leads Packer's list and the bill of it to where `_bill` reads them; `invoke build` gives all three.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpu_ami.bake.job import Baked
 from gpu_ami.errors import BuildError, SafetyError
 from gpu_ami.files import read_text
 from gpu_ami.handover import attested
@@ -16,7 +17,6 @@ from gpu_ami.records.tags import PROVENANCE_TAG
 from gpu_ami.units import show_count
 
 if TYPE_CHECKING:
-    from gpu_ami.bake.packer_bake import Baked
     from gpu_ami.records.manifest_file import Build
 
 FOLDER_VARIABLE = "provenance_folder"

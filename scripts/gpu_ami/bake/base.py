@@ -12,7 +12,7 @@ from gpu_ami.invocation import Invocation
 
 if TYPE_CHECKING:
     from gpu_ami.bake.compare import Comparison
-    from gpu_ami.bake.prepare import Job
+    from gpu_ami.bake.job import Job
 
 
 def full(job: Job, expected: Fingerprints) -> Job:

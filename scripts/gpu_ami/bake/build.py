@@ -30,7 +30,8 @@ from gpu_ami.bake import (
 )
 from gpu_ami.bake.build_tables import built_table
 from gpu_ami.bake.checks import signing, verification
-from gpu_ami.bake.prepare import Job, prepare
+from gpu_ami.bake.job import Baked, Job
+from gpu_ami.bake.prepare import prepare
 from gpu_ami.bake.result import BuildResult
 from gpu_ami.errors import InterruptedRunError, PipelineError, SafetyError, UsageError
 from gpu_ami.handover import attested, update_tfvars
@@ -194,7 +195,7 @@ def _build(
     return result.made(run, baked, made, recorded, change, duration_s, compared.differences)
 
 
-def _archived(run: Invocation, baked: packer_bake.Baked, made: manifests.Build) -> release_tags.Recorded:
+def _archived(run: Invocation, baked: Baked, made: manifests.Build) -> release_tags.Recorded:
     """Check what Packer wrote of what was made, and archive it; return the AMI, and the tags that it is to get."""
     written = attest.read(run, baked, made)
     with archiving.rescuing(run, made, written):
@@ -323,9 +324,7 @@ def _compare(run: Invocation, job: Job) -> compare.Comparison:
         return compare.compare(run, job)
 
 
-def _bake(
-    run: Invocation, job: Job, compared: compare.Comparison, *, debug: bool, incremental: bool
-) -> packer_bake.Baked:
+def _bake(run: Invocation, job: Job, compared: compare.Comparison, *, debug: bool, incremental: bool) -> Baked:
     from gpu_ami.bake.packer_run import FailedBuildError
 
     full = base.full(job, compared.expected)

@@ -18,7 +18,7 @@ from gpu_ami.records import verification
 from gpu_ami.yamltext import parse_yaml
 
 if TYPE_CHECKING:
-    from gpu_ami.bake.prepare import Job
+    from gpu_ami.bake.job import Job
     from gpu_ami.bake.variables import BuildVariables
 
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from gpu_ami.aws import build_resources, image_changes
 from gpu_ami.aws.caller import Caller, UnansweredError
 from gpu_ami.bake import by_hand
+from gpu_ami.bake.job import Job
 from gpu_ami.bake.packer_events import POST_PROCESSING, WAITING, Progress
 from gpu_ami.errors import AwsError
 from gpu_ami.invocation import Invocation
 
 if TYPE_CHECKING:
     from gpu_ami.aws.images import Image
-    from gpu_ami.bake.prepare import Job
 
 # In the order in which they can be removed.
 _OF_THE_BUILDER = ("instance", "volume", "security-group", "key-pair")

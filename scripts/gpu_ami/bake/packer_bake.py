@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from gpu_ami import process
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.pending_ami import snapshot_percent
 from gpu_ami.bake import by_hand, leftovers, template
+from gpu_ami.bake.job import Baked, Job
 from gpu_ami.bake.packer_events import Progress
 from gpu_ami.bake.placement import Placement, placements
 from gpu_ami.errors import BuildError, InterruptedRunError, UsageError
@@ -21,24 +22,8 @@ from gpu_ami.records import manifest_file as manifests
 
 if TYPE_CHECKING:
     from gpu_ami.bake.packer_run import View
-    from gpu_ami.bake.prepare import Job
 
 _SNAPSHOT_POLL_S = 10.0
-
-
-@dataclass(frozen=True)
-class Baked:
-    """A bake that came to its end.
-
-    Attributes:
-        job: The build as Packer got it, with the placement that had room.
-        progress: What Packer said; None after ``--debug``, which talks to the terminal.
-        attempts: How many placements were tried.
-    """
-
-    job: Job
-    progress: Progress | None
-    attempts: int = 1
 
 
 def bake(run: Invocation, job: Job, *, debug: bool = False, name: str = "") -> Baked:

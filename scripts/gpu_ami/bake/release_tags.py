@@ -19,7 +19,7 @@ from gpu_ami.records import release as releases
 from gpu_ami.records.tags import FINISHED_TAG, MPS_PIPE_TAG, TAG_PREFIX
 
 if TYPE_CHECKING:
-    from gpu_ami.bake.packer_bake import Baked
+    from gpu_ami.bake.job import Baked
 
 # EC2's limit for one AMI, which the template's tags and twenty of the user's own nearly reach.
 _MOST_TAGS = 50

@@ -17,7 +17,7 @@ from gpu_ami.records import manifest_file as manifests
 from gpu_ami.records.tags import SOURCE_AMI_TAG
 
 if TYPE_CHECKING:
-    from gpu_ami.bake.packer_bake import Baked
+    from gpu_ami.bake.job import Baked
     from gpu_ami.bake.release_tags import Recorded
 
 

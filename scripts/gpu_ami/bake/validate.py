@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpu_ami import process
-from gpu_ami.bake.prepare import Job, prepare
+from gpu_ami.bake.job import Job
+from gpu_ami.bake.prepare import prepare
 from gpu_ami.console import Table
 from gpu_ami.deploy import plan
 from gpu_ami.diagnostics import first_problem

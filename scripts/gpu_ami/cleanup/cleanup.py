@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +15,7 @@ from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.regions import requested_regions
 from gpu_ami.cleanup import plan_document as plans
 from gpu_ami.cleanup.carry_out import act, callers_of
+from gpu_ami.cleanup.cleanup_request import Request
 from gpu_ami.cleanup.decide import find_blocks
 from gpu_ami.cleanup.execute import Result, blocked
 from gpu_ami.cleanup.inventory import Survey
@@ -23,7 +23,7 @@ from gpu_ami.cleanup.journal import Journal, Replay, cut_short, read, unfinished
 from gpu_ami.cleanup.plan_document import Plan
 from gpu_ami.cleanup.plan_tables import View, loses, plan_tables, what_goes
 from gpu_ami.cleanup.planner import make_plan
-from gpu_ami.cleanup.policy import Flags, policy_from
+from gpu_ami.cleanup.policy import policy_from
 from gpu_ami.cleanup.restore import Restored, restore
 from gpu_ami.cleanup.result_tables import restored_table, result_tables
 from gpu_ami.cleanup.scope import account_of, check_whose, chosen_regions, survey_of, whose
@@ -36,98 +36,9 @@ from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
 from gpu_ami.units import show_count
 
+__all__ = ["Request", "run"]
+
 _PLAN = "clean-up plan"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What the caller of ``invoke cleanup`` requested, beside the policy.
-
-    Attributes:
-        flags: What decides.
-        regions: Regions, or ``all``; empty takes the settings'.
-        accounts: Roles in other accounts, beside the settings'.
-        orphans: Whether to find orphan snapshots.
-        plan: Where to write the plan.
-        apply: The plan to carry out.
-        restore: The journal to undo.
-        yes: Whether to act.
-        permanent: Whether what cannot be brought back may go.
-        make_public: Whether what everybody could launch before may be such again when it is brought back.
-        fleet: Whether the accounts of the fleet are planned for together.
-        list: The list of the fleet by which its parts were made; None where it is read here.
-        references: The files of the parts, and folders with some.
-        owners: With a fleet's plan to carry out, the accounts whose AMIs go; empty for all.
-        all: Whether each AMI that stays is shown.
-        wide: Whether the verdict on each AMI is shown with every reason in full.
-    """
-
-    flags: Flags = field(default_factory=Flags)
-    regions: Sequence[str] = ()
-    accounts: Sequence[str] = ()
-    orphans: bool = False
-    plan: str | None = None
-    apply: str | None = None
-    restore: str | None = None
-    yes: bool = False
-    permanent: bool = False
-    make_public: bool = False
-    fleet: bool = False
-    list: str | None = None
-    references: Sequence[str] = ()
-    owners: Sequence[str] = ()
-    all: bool = False
-    wide: bool = False
-
-    @property
-    def of_one_family(self) -> Mapping[str, bool]:
-        """Which flags were given that name one file, or a scope that is no family's."""
-        flags = self.flags
-        return {
-            "--plan": self.plan is not None,
-            "--apply": self.apply is not None,
-            "--restore": self.restore is not None,
-            "--name": flags.name is not None,
-            "--tag": bool(flags.tag),
-            "--all-owned": flags.all_owned,
-            "--list": self.list is not None,
-        }
-
-    def check(self) -> None:
-        """Refuse flags that contradict each other.
-
-        Raises:
-            UsageError: They do.
-        """
-        if self.apply and (self.plan or self.orphans or self.regions or self.accounts or self.flags != Flags()):
-            msg = "--apply takes everything from its plan: leave out the other flags but --permanent."
-            raise UsageError(msg)
-        if self.restore and (self.plan or self.apply or self.orphans or self.yes or self.flags != Flags()):
-            msg = "--restore takes everything from its journal: leave out the other flags but --make-public."
-            raise UsageError(msg)
-        self._check_parts()
-        if self.make_public and not self.restore:
-            msg = "--make-public is about what --restore brings back: add --restore JOURNAL, or leave it out."
-            raise UsageError(msg)
-
-    def _check_parts(self) -> None:
-        if self.owners and not (self.fleet and self.apply):
-            msg = "--owner is about a fleet's plan that is carried out: add --fleet --apply FILE, or leave it out."
-            raise UsageError(msg)
-        if self.list is None and not self.references:
-            return
-        if not self.fleet or self.list is None or not self.references:
-            msg = (
-                "A fleet's parts are put together with --fleet --list FILE --references PATH: give all three, or none."
-            )
-            raise UsageError(msg)
-        others = {"--yes": self.yes, "--apply": bool(self.apply), "--restore": bool(self.restore)}
-        if given := next((flag for flag, is_given in others.items() if is_given), None):
-            msg = f"{given} does not go with --references, which changes nothing: write --plan FILE, and carry it out."
-            raise UsageError(msg)
-        if self.regions:
-            msg = "--regions does not go with --list, which has the regions: give it to `invoke fleet --out`."
-            raise UsageError(msg)
 
 
 def run(run: Invocation, request: Request) -> None:
@@ -145,9 +56,7 @@ def run(run: Invocation, request: Request) -> None:
         _restore(run, _file(run, request.restore), make_public=request.make_public, over_accounts=request.fleet)
         return
     if request.fleet:
-        from gpu_ami.cleanup import over_accounts
-
-        over_accounts.run(run, request)
+        _over_accounts(run, request)
         return
     now = datetime.now(timezone.utc)
     _check_without_credentials(run, request, now)
@@ -194,6 +103,19 @@ def run(run: Invocation, request: Request) -> None:
         if advice := _next_step(request, plan, dry_run=run.options.dry_run):
             run.console.say(advice)
     _raise_blocks(plan)
+
+
+def _over_accounts(run: Invocation, request: Request) -> None:
+    """Plan for the accounts of a fleet together: by parts that were read before, for some owners, or for all."""
+    from gpu_ami.cleanup import over_accounts, over_owners, over_parts
+
+    over_accounts.check(request)
+    if request.list is not None or request.references:
+        over_parts.run(run, request)
+    elif request.owners:
+        over_owners.run(run, request)
+    else:
+        over_accounts.run(run, request)
 
 
 def _usage_reports(run: Invocation, survey: Survey, now: datetime, step: Step) -> UsageReports | None:

@@ -15,7 +15,7 @@ from gpu_ami.fleet.narrowing import Narrowing
 from gpu_ami.units import show_count
 
 if TYPE_CHECKING:
-    from gpu_ami.cleanup.fleet_sweep import FleetSweep
+    from gpu_ami.cleanup.fleet_sweep_plan import FleetSweep
 
 _SHOWN_REASONS = 2
 # A unit whose accounts have no role holds a plan up once for each of them.

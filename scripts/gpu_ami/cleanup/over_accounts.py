@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.regions import requested_regions
 from gpu_ami.cleanup import fleet_plan as plans
 from gpu_ami.cleanup.carry_out import act
+from gpu_ami.cleanup.cleanup_request import Request
 from gpu_ami.cleanup.decide import SourceReport
 from gpu_ami.cleanup.execute import Result, blocked
 from gpu_ami.cleanup.fleet_merge import FRESH
@@ -47,9 +47,6 @@ from gpu_ami.fleet.narrowing import narrowing, region_setting
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
 from gpu_ami.units import show_count
-
-if TYPE_CHECKING:
-    from gpu_ami.cleanup.cleanup import Request
 
 _PLAN = "clean-up plan"
 _SHARING = frozenset({"launch-permissions", "public-snapshots"})
@@ -124,17 +121,6 @@ def run(run: Invocation, request: Request) -> None:
         SafetyError: Nothing may be changed, and why.
         PartialError: It was carried out, but some of it failed.
     """
-    check(request)
-    if request.list is not None or request.references:
-        from gpu_ami.cleanup import over_parts
-
-        over_parts.run(run, request)
-        return
-    if request.owners:
-        from gpu_ami.cleanup import over_owners
-
-        over_owners.run(run, request)
-        return
     now = datetime.now(timezone.utc)
     acts = (request.yes or request.apply is not None) and not run.options.dry_run
     began = "when the first family's reading began"

@@ -10,12 +10,12 @@ import contextlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
 
 from gpu_ami import collector, process
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.images import Image, launch_permissions, own_images
 from gpu_ami.cleanup import fleet_plan as plans
+from gpu_ami.cleanup.cleanup_request import Request
 from gpu_ami.cleanup.decide import newest_of
 from gpu_ami.cleanup.fleet_plan import SavedFleetPlan, make_fleet_plan
 from gpu_ami.cleanup.grantees import Reached
@@ -39,9 +39,6 @@ from gpu_ami.fleet.narrowing import narrowing, region_setting
 from gpu_ami.invocation import Invocation
 from gpu_ami.settings import Fleet
 from gpu_ami.units import show_count
-
-if TYPE_CHECKING:
-    from gpu_ami.cleanup.cleanup import Request
 
 
 def run(run: Invocation, request: Request) -> None:

@@ -6,11 +6,11 @@ import dataclasses
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gpu_ami import collector
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.clock import aws_now, without_rights
+from gpu_ami.cleanup.cleanup_request import Request
 from gpu_ami.cleanup.decide import SourceReport
 from gpu_ami.cleanup.fleet_merge import Expected, MergedSurvey, files_of, merge, opened
 from gpu_ami.cleanup.fleet_part import code, policy_digest
@@ -24,9 +24,6 @@ from gpu_ami.fleet import fleet_list
 from gpu_ami.fleet.narrowing import Narrowing, narrowing
 from gpu_ami.invocation import Invocation
 from gpu_ami.units import show_count
-
-if TYPE_CHECKING:
-    from gpu_ami.cleanup.cleanup import Request
 
 
 def run(run: Invocation, request: Request) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
-from gpu_ami.aws.access import enter, identify
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.regions import ALL, enabled_regions, requested_regions
 from gpu_ami.aws.s3 import list_texts
+from gpu_ami.aws.sts import enter, identify
 from gpu_ami.cleanup import local_references
 from gpu_ami.cleanup.decide import SourceReport
 from gpu_ami.cleanup.inventory import EC2, Location, Survey, locations_of

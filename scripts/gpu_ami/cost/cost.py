@@ -231,8 +231,8 @@ def _tolerated(run: Invocation, *, strict: bool) -> Iterator[None]:
 def _account_figures(run: Invocation, found: _Known) -> list[Figure]:
     """Return what the account says about the AMIs: their size and how many there are."""
     from gpu_ami.aws import images
-    from gpu_ami.aws.access import identify
     from gpu_ami.aws.caller import Caller
+    from gpu_ami.aws.sts import identify
 
     region, family = run.settings.region, run.settings.family
     figures = []

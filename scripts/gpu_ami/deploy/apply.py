@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from gpu_ami.aws import batch
-from gpu_ami.aws.access import Identity
 from gpu_ami.aws.caller import Caller
+from gpu_ami.aws.sts import Identity
 from gpu_ami.console import Table
 from gpu_ami.deploy import applied_tag, benched, live_environments, plan, proven, receipts, root_module, verified, wait
 from gpu_ami.deploy.guard import judge

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gpu_ami.aws import batch, images
-from gpu_ami.aws.access import Identity
 from gpu_ami.aws.caller import Caller
+from gpu_ami.aws.sts import Identity
 from gpu_ami.console import Table
 from gpu_ami.deploy import ownership, root_module
 from gpu_ami.deploy.guard import (

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from gpu_ami import git
-from gpu_ami.aws.access import Identity
 from gpu_ami.aws.caller import Caller
+from gpu_ami.aws.sts import Identity
 from gpu_ami.deploy import live_environments, root_module
 from gpu_ami.deploy.live_environments import Live
 from gpu_ami.deploy.plan import Review

@@ -15,7 +15,7 @@ from typing import Any
 from packaging.version import Version
 
 from gpu_ami import process, scratch
-from gpu_ami.aws.access import Identity
+from gpu_ami.aws.sts import Identity
 from gpu_ami.diagnostics import Diagnostic
 from gpu_ami.errors import PipelineError, SafetyError, TerraformError, UsageError
 from gpu_ami.files import read_text, write_atomic

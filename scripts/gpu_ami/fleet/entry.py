@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TypeVar
 
-from gpu_ami.aws.access import Access, Identity, assume, enter, identify
+from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.aws.organizations import Organization, listed_accounts, organization
 from gpu_ami.aws.regions import regions_by_state
+from gpu_ami.aws.sts import Identity, assume, enter, identify
 from gpu_ami.errors import AwsError
 from gpu_ami.fleet.members import Member, members_of
 from gpu_ami.settings import Fleet

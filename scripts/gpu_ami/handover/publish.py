@@ -25,7 +25,7 @@ from gpu_ami.records.receipt import Change, Receipt, StoredReceipt
 from gpu_ami.records.tags import FAMILY_TAG, PIPELINE, PIPELINE_TAG, checked_ami_id
 
 if TYPE_CHECKING:
-    from gpu_ami.aws.access import Identity
+    from gpu_ami.aws.sts import Identity
     from gpu_ami.invocation import Invocation
 
 # A publication waits a minute at most for each region: an open receipt that is older is of a run that was killed.

@@ -130,8 +130,8 @@ def verify(run: Invocation, amis: Mapping[str, str], *, accept: Collection[Code]
         AwsError: AWS refused or cannot be reached.
     """
     from gpu_ami.aws import capacity, images
-    from gpu_ami.aws.access import identify
     from gpu_ami.aws.caller import Caller
+    from gpu_ami.aws.sts import identify
 
     account = identify(run.access).account
     instance_type = run.settings.cost.instance_type

@@ -8,9 +8,9 @@ from moto.core.exceptions import ServiceException
 from moto.ecr.models import ecr_backends
 from werkzeug.exceptions import HTTPException
 
+from gpu_ami_sandbox.aws.base_image import base_image_id
 from gpu_ami_sandbox.aws.batch_faults import faults_of, rigged, slowness_of
 from gpu_ami_sandbox.aws.refusals import RefusalError, refuse
-from gpu_ami_sandbox.demo.base_image import base_image_id
 
 # What says no to something: a refusal of ours or of moto's.
 REFUSALS = (ServiceException, HTTPException)

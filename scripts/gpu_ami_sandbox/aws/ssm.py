@@ -10,10 +10,10 @@ from moto.core.utils import utcnow
 from moto.ec2.models import ec2_backends
 from moto.ssm.models import Parameter, SimpleSystemManagerBackend, ssm_backends
 
+from gpu_ami_sandbox.aws.base_image import base_image_id, base_parameters
 from gpu_ami_sandbox.aws.paging import page
 from gpu_ami_sandbox.aws.refusals import refuse
 from gpu_ami_sandbox.aws.run_command import RunCommand
-from gpu_ami_sandbox.demo.base_image import base_image_id, base_parameters
 
 _PUBLIC = "/aws/service/"
 _PAGE = 10

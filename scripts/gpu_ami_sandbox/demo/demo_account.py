@@ -17,11 +17,11 @@ from moto.iam.models import iam_backends
 from moto.s3.models import s3_backends
 
 from gpu_ami_sandbox.account import DemoAccount
+from gpu_ami_sandbox.aws.base_image import base_image_id
 from gpu_ami_sandbox.aws.batch import service_linked_role
 from gpu_ami_sandbox.aws.ec2.service import ensure_base_image
 from gpu_ami_sandbox.aws.ecr import blobs
 from gpu_ami_sandbox.aws.iam import add_caller
-from gpu_ami_sandbox.demo.base_image import base_image_id
 from gpu_ami_sandbox.demo.content import container_image, models
 from gpu_ami_sandbox.demo.factory import FAMILY, DemoLocation
 from gpu_ami_sandbox.demo.images import DemoImages, add_images

@@ -15,11 +15,11 @@ from moto.ec2.models.elastic_block_store import Volume
 from moto.ec2.utils import random_volume_id
 from moto.ssm.models import ssm_backends
 
+from gpu_ami_sandbox.aws.base_image import base_image_id
 from gpu_ami_sandbox.aws.batch import service_linked_role
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from gpu_ami_sandbox.aws.ec2.snapshots import new_snapshot
 from gpu_ami_sandbox.aws.held import rows, things
-from gpu_ami_sandbox.demo.base_image import base_image_id
 
 FAMILY = "gpu-batch"
 PIPELINE = "gpu-ami-pipeline"

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpu_ami.aws.access import Identity
 from gpu_ami.aws.caller import RefusedError
 from gpu_ami.aws.capacity import InstanceType, Quota, has_gpu, quota_class
 from gpu_ami.aws.ecr import ContainerImage, RepositoryUrl
 from gpu_ami.aws.images import Image, TypeRules
 from gpu_ami.aws.kms import Key
 from gpu_ami.aws.s3 import Prefix
+from gpu_ami.aws.sts import Identity
 from gpu_ami.bake.checks import account, agent, builder, disk, encryption, permissions, sources
 from tests.bake.checks.bakes import a_bake
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from botocore.credentials import Credentials
 
-from gpu_ami.aws.access import Access, assume
+from gpu_ami.aws.access import Access
+from gpu_ami.aws.sts import assume
 from gpu_ami_sandbox.aws.iam import add_caller, caller_arn
 from gpu_ami_sandbox.aws.policies import Attached, decide
 from gpu_ami_sandbox.aws.server import LocalAws

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from gpu_ami.aws.access import Access, assume, identify
+from gpu_ami.aws.access import Access
+from gpu_ami.aws.sts import assume, identify
 from gpu_ami_sandbox.account import ALIVE_PATH, TOKEN_HEADER
 from gpu_ami_sandbox.aws.server import LocalAws
 from gpu_ami_sandbox.demo.factory import DemoLocation, Maker

@@ -9,7 +9,7 @@ import pytest
 
 from gpu_ami.aws.access import Access
 from gpu_ami_sandbox.aws import ssm as sandbox_ssm
-from gpu_ami_sandbox.demo.base_image import NAME, PARAMETER
+from gpu_ami_sandbox.aws.base_image import NAME, PARAMETER
 from tests.support.resources import BASE, refused, the_image
 
 GLOBAL = "/aws/service/global-infrastructure/services"

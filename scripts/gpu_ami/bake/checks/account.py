@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from gpu_ami.aws.access import Identity
+from gpu_ami.aws.sts import Identity
 from gpu_ami.bake.checks.check import Check
 
 # AWS refuses what was signed more than five minutes off.

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from gpu_ami.aws import allowed_images, capacity, ecr, iam, images, kms, parameters, s3, vpc
-from gpu_ami.aws.access import Access, Identity, identify
+from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import Caller, RefusedError
+from gpu_ami.aws.sts import Identity, identify
 from gpu_ami.bake.checks.permissions import Scene
 from gpu_ami.bake.variables import BuildVariables
 from gpu_ami.errors import PipelineError

@@ -7,6 +7,7 @@ from typing import Any
 from moto.core.responses import ActionResult
 from moto.ec2.models.elastic_block_store import Volume
 
+from gpu_ami_sandbox.aws import base_image
 from gpu_ami_sandbox.aws.ec2 import xml_answers
 from gpu_ami_sandbox.aws.ec2.allowed_images import AllowedImages
 from gpu_ami_sandbox.aws.ec2.fleets import InstantFleets
@@ -20,7 +21,6 @@ from gpu_ami_sandbox.aws.ec2.tasks import ImageTasks
 from gpu_ami_sandbox.aws.ec2.templates import ImageReferences, LaunchTemplates
 from gpu_ami_sandbox.aws.ec2.usage_reports import ImageUsageReports
 from gpu_ami_sandbox.aws.ec2.volumes import Volumes
-from gpu_ami_sandbox.demo import base_image
 
 
 class SandboxEC2(

@@ -481,7 +481,7 @@ def test_launch_permissions_are_kept_and_another_accounts_image_is_not_changed(e
 
 def test_images_of_another_account_show_only_when_shared(ec2: Any, access: Access) -> None:
     """An assumed role sees what was shared with its account, nothing else."""
-    from gpu_ami.aws.access import assume
+    from gpu_ami.aws.sts import assume
 
     private, shared = an_image(ec2, "private"), an_image(ec2, "shared")
     ec2.modify_image_attribute(ImageId=shared, LaunchPermission={"Add": [{"UserId": "210987654321"}]})
