@@ -136,11 +136,10 @@ def run(run: Invocation, request: Request) -> None:
         over_owners.run(run, request)
         return
     now = datetime.now(timezone.utc)
-    if now - run.once("when the first family's reading began", lambda: now) > FRESH:
-        run.forget_readings()
+    acts = (request.yes or request.apply is not None) and not run.options.dry_run
+    _forget_old_readings(run, now, acts=acts)
     _check_without_credentials(run, request, now)
     fleet = settings_of(run)
-    acts = (request.yes or request.apply is not None) and not run.options.dry_run
     # A plan with reports makes something, too.
     if acts or (request.flags.usage_reports and not run.options.dry_run):
         run.announce()
@@ -320,6 +319,21 @@ def survey_of_fleet(
         reached=reached,
         reading=reading,
     )
+
+
+def _forget_old_readings(run: Invocation, now: datetime, *, acts: bool) -> None:
+    """Have everything read anew where what the families before this one have read is too old, or this one *acts*.
+
+    The last check before an act reads all uses again, but neither which accounts there are nor which regions they have
+    switched on: whoever has joined since the reading of a family before, whose plan came to nothing, would not be seen.
+    """
+
+    def began() -> datetime:
+        return run.once("when the reading of the families began", lambda: now)
+
+    if acts or now - began() > FRESH:
+        run.forget_readings()
+        began()
 
 
 def _reading(run: Invocation, policy: Policy, regions: Sequence[str], now: datetime) -> Reading | None:
