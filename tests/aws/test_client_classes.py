@@ -144,3 +144,11 @@ def test_what_was_made_ahead_is_what_calls_use() -> None:
     with ACCESS.calling("pcs", "eu-west-1") as client:
         assert client in made.values()
     assert access._clients == made
+
+
+def test_a_botocore_that_names_its_retries_otherwise_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its names are not promised; without them a call computes a little more, and must not fail."""
+    monkeypatch.delattr("botocore.handlers.add_retry_headers")
+
+    with Access(region="eu-west-2", credentials=ACCESS.credentials).calling("pcs", "eu-west-2") as client:
+        assert client.meta.service_model.service_name == "pcs"

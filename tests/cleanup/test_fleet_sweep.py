@@ -15,9 +15,11 @@ from moto.iam.models import iam_backends
 
 from gpu_ami.aws import build_resources
 from gpu_ami.aws.references.registry import USES
+from gpu_ami.cleanup import sweep
 from gpu_ami.cleanup.incomplete_builds import Sweep
 from gpu_ami.cleanup.inventory import Survey
 from gpu_ami.errors import AwsError, PartialError, SafetyError
+from gpu_ami.invocation import Readings
 from gpu_ami.settings import Fleet, OrganizationScope
 from gpu_ami_sandbox.aws.server import LocalAws
 from gpu_ami_sandbox.demo.factory import FAMILY, PIPELINE
@@ -158,6 +160,19 @@ def test_a_use_in_another_account_since_the_plan_keeps_the_ami(left: Left, monke
     assert row["status"] == "kept"
     assert "made-meanwhile" in row["error"]
     assert left.unneeded in left.images
+
+
+def test_who_sweeps_has_entered_the_accounts_himself(left: Left) -> None:
+    """An account that has joined since another family's sweep came to nothing may launch what would go."""
+    readings = Readings()
+    for acts in (False, True):
+        run = left.demo.run()
+        run.readings = readings
+        left.demo.aws.gate.calls.clear()
+
+        sweep.run(run, sweep.Request(fleet=True, regions=(REGION,), yes=acts))
+
+        assert "ListAccounts" in {call.action for call in left.demo.aws.gate.calls}
 
 
 def test_a_source_that_fails_anywhere_keeps_the_amis_alone(left: Left) -> None:

@@ -583,16 +583,32 @@ def test_a_family_that_reads_otherwise_reads_for_itself(two: DemoOrganization) -
 def test_an_old_reading_is_not_believed(two: DemoOrganization, monkeypatch: pytest.MonkeyPatch) -> None:
     """A family may have waited for long; a part of a survey is not believed after an hour either.
 
-    Nor is that of the family which read anew: it gets as old for the third.
+    Nor is one that was made in its place, once that is old: a third family took it for new, whatever its age.
     """
     clean_up = families(two)
     clean_up("gpu-batch")
     monkeypatch.setattr(over_accounts, "FRESH", timedelta(0))
 
-    for later in ("training", "gpu-batch"):
-        clean_up(later)
-
+    for name in ("training", "gpu-batch"):
+        clean_up(name)
         assert {"ListAccounts", "DescribeLaunchTemplateVersions"} <= {call.action for call in two.aws.gate.calls}
+
+
+def test_who_acts_has_read_everything_himself(two: DemoOrganization) -> None:
+    """A family's plan came to nothing, minutes ago; who has joined since may launch what is the next family's.
+
+    The check before the act reads uses again, not which accounts there are.
+    """
+    clean_up = families(two)
+    two.aws.gate.fail("UnauthorizedOperation", "No.", action="DescribeImageAttribute", status=403)
+    with pytest.raises(SafetyError, match="DescribeImageAttribute"):
+        clean_up("gpu-batch", yes=True, permanent=True)
+    two.aws.gate.clear()
+
+    done = clean_up("training", yes=True, permanent=True)
+
+    assert "ListAccounts" in {call.action for call in two.aws.gate.calls}
+    assert {row["status"] for row in done["results"]} == {"deleted"}
 
 
 def test_what_failed_for_one_family_keeps_the_next_ones_too(two: DemoOrganization) -> None:

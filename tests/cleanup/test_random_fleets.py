@@ -7,6 +7,8 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gpu_ami.cleanup.inventory import Reading
+from gpu_ami.cleanup.policy import Scope
 from tests.support.random_fleets import (
     ACCOUNTS,
     FLEETS,
@@ -111,3 +113,23 @@ def test_the_plan_of_many_machines_is_that_of_one(
 
     assert wrong == []
     assert plan.document() == made_plan(fleet.survey()).document()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(**FLEETS)
+def test_what_is_read_for_another_family_decides_as_if_it_were_read_anew(
+    made: list[Ami],
+    left_out: set[str],
+    off: set[tuple[str, str]],
+    failing: set[tuple[str, str]],
+    allow: bool,
+) -> None:
+    """To the last reason and report, although each has its AMIs in other regions, where alone all sources are asked."""
+    reading = Reading(NOW)
+    fleets = [
+        RandomFleet(made, left_out, off, failing, replace(POLICY, allow_no_references=allow, scope=Scope(name=name)))
+        for name in ("n-0", "n-1")
+    ]
+
+    for fleet in (*fleets, fleets[0]):
+        assert made_plan(fleet.survey(reading=reading)).document() == made_plan(fleet.survey()).document()

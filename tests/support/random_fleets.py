@@ -22,7 +22,7 @@ from gpu_ami.cleanup.fleet_merge import Expected, MergedSurvey, merge
 from gpu_ami.cleanup.fleet_part import Header, lines, packed
 from gpu_ami.cleanup.fleet_plan import FleetPlan, SavedFleetPlan, make_fleet_plan
 from gpu_ami.cleanup.grantees import Reached
-from gpu_ami.cleanup.inventory import Location, Survey
+from gpu_ami.cleanup.inventory import Location, Reading, Survey
 from gpu_ami.cleanup.policy import Policy, Scope
 from gpu_ami.cleanup.survey import parts_of
 from gpu_ami.fleet.entry import Entered, Listed
@@ -63,7 +63,7 @@ class Ami:
             "ImageId": self.key,
             "OwnerId": self.owner,
             "State": "available",
-            "Name": "n",
+            "Name": f"n-{int(self.key[-1], 16) % 2}",
             "CreationDate": "2020-01-01T00:00:00.000Z",
             "Public": {"Group": "all"} in self.grants,
             "RootDeviceType": "ebs",
@@ -196,8 +196,8 @@ class RandomFleet:
         uses: Source = Uses(self.made, accounts, self.failing & set(self.places))
         return {"uses": (uses,), "own": (), "per_image": (Sharing(self.made),)}
 
-    def survey(self, of: Collection[str] = ACCOUNTS) -> Survey:
-        """Return a survey of the accounts *of*, which has not queried anything yet."""
+    def survey(self, of: Collection[str] = ACCOUNTS, reading: Reading | None = None) -> Survey:
+        """Return a survey of the accounts *of*, by the *reading* for others, which has not queried anything yet."""
         accounts: dict[Caller, str] = {}
         locations = []
         for account, region in self.places:
@@ -205,7 +205,7 @@ class RandomFleet:
                 caller = self._caller(account, region)
                 accounts[caller] = account
                 locations.append(Location(caller, account))
-        return Survey(locations, self.policy, reached=self.reached, **self.sources(accounts))
+        return Survey(locations, self.policy, reached=self.reached, reading=reading, **self.sources(accounts))
 
     def survey_of_owners(self, owners: Collection[str]) -> tuple[Survey, SavedFleetPlan]:
         """Return what `cleanup --fleet --apply --owner` reads, and a plan by which all AMIs go."""

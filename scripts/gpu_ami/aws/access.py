@@ -228,12 +228,13 @@ def _spare_retries(client: Any) -> None:
     They judge each answer, and add to each request which try of how many it is. They go by the names under which
     botocore registers them (its retries/standard.py, handlers.py); what has another name one day stays.
     """
-    from botocore.handlers import add_retry_headers
+    from botocore import handlers
 
     events, service = client.meta.events, client.meta.service_model.service_id.hyphenize()
     events.unregister(f"needs-retry.{service}", unique_id=f"retry-config-{service}")
     events.unregister(f"request-created.{service}", unique_id=f"seed-max-attempts-{service}")
-    events.unregister("request-created", add_retry_headers)
+    if (headers := getattr(handlers, "add_retry_headers", None)) is not None:
+        events.unregister("request-created", headers)
 
 
 @functools.lru_cache(maxsize=64)

@@ -57,6 +57,8 @@ def run(run: Invocation, request: Request, *, sleep: Callable[[float], None]) ->
     fleet = settings_of(run)
     acts = request.yes and not run.options.dry_run
     if acts:
+        # Whoever has joined since a family before entered the accounts may launch what would go.
+        run.forget_readings()
         run.announce()
     with run.console.step("entering the accounts of the fleet"):
         found = find(run, fleet)

@@ -123,12 +123,7 @@ def run(run: Invocation, request: Request) -> None:
     """
     now = datetime.now(timezone.utc)
     acts = (request.yes or request.apply is not None) and not run.options.dry_run
-    began = "when the first family's reading began"
-    # Nothing goes by what was read for a family that kept everything: which accounts there are is not looked at again.
-    if acts or now - run.once(began, lambda: now) > FRESH:
-        run.forget_readings()
-        # This one's is the first now, and gets old for those after it.
-        run.once(began, lambda: now)
+    _forget_old_readings(run, now, acts=acts)
     _check_without_credentials(run, request, now)
     fleet = settings_of(run)
     # A plan with reports makes something, too.
@@ -317,6 +312,21 @@ def survey_of_fleet(
         reached=reached,
         reading=reading,
     )
+
+
+def _forget_old_readings(run: Invocation, now: datetime, *, acts: bool) -> None:
+    """Have everything read anew where what the families before this one have read is too old, or this one *acts*.
+
+    The last check before an act reads all uses again, but neither which accounts there are nor which regions they have
+    switched on: whoever has joined since the reading of a family before, whose plan came to nothing, would not be seen.
+    """
+
+    def began() -> datetime:
+        return run.once("when the reading of the families began", lambda: now)
+
+    if acts or now - began() > FRESH:
+        run.forget_readings()
+        began()
 
 
 def _reading(run: Invocation, policy: Policy, regions: Sequence[str], now: datetime) -> Reading | None:
