@@ -240,11 +240,17 @@ def serving(accounts: int, images: int, delay_s: float) -> Iterator[tuple[str, C
             sent.close()
 
 
+class _Server(ThreadingHTTPServer):
+    """Takes many connections at once, as AWS does: of a full queue the kernel lets each wait for a second."""
+
+    request_queue_size = 1024
+    daemon_threads = True
+
+
 def main(arguments: list[str]) -> None:
     """Serve until the input ends."""
     served = Organization(int(arguments[0]), int(arguments[1]), float(arguments[2]))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(served))
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), handler_of(served))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"http://127.0.0.1:{server.server_port}", flush=True)  # noqa: T201
     for _line in sys.stdin:

@@ -2,8 +2,8 @@
 
 ``python -m tests.bench.fleet_beside C7N_ORG``, with c7n and c7n-org from PyPI in an environment of their own. Nothing
 is deleted: ours plans, theirs runs the policy `unused` of Cloud Custodian without actions. Ours is there twice: with
-those of its sources that `unused` reads, and the few that no flag leaves out, which is what the bound is about; and
-with all of them.
+those of its sources that `unused` reads, and the few that no flag leaves out, without what a plan shows besides, which
+is what the bound is about; and with all of them, as a user gets it.
 """
 
 from __future__ import annotations

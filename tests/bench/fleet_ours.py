@@ -2,7 +2,8 @@
 
 MODE ``places`` reads every place to the end, as an earlier commit can, too, and by that commit's own code; ``fleet``
 plans a clean-up of the organization as `invoke cleanup --fleet` does, and ``unused`` as it does with as many
-``--skip-source`` as leave what Cloud Custodian's filter of that name reads. It prints what it took, as JSON.
+``--skip-source`` as leave what Cloud Custodian's filter of that name reads, and without the snapshots' sizes and the
+Recycle Bins, which decide nothing. It prints what it took, as JSON.
 """
 
 from __future__ import annotations
@@ -50,12 +51,13 @@ def few_sources() -> Policy:
     return replace(POLICY, skip_sources=frozenset(skipped))
 
 
-def plan_fleet(access: Access, regions: list[str], policy: Policy) -> dict[str, int]:
-    """Plan a clean-up of the organization."""
+def plan_fleet(access: Access, regions: list[str], *, like_c7n: bool = False) -> dict[str, int]:
+    """Plan a clean-up of the organization, or only find what is unused by what c7n reads, too."""
     from gpu_ami.aws.caller import Caller
-    from gpu_ami.cleanup.fleet_plan import make_fleet_plan
+    from gpu_ami.cleanup.fleet_plan import details_of, make_fleet_plan
     from gpu_ami.cleanup.grantees import Reached
     from gpu_ami.cleanup.inventory import Location
+    from gpu_ami.cleanup.plan_document import Bin
     from gpu_ami.fleet.entry import enter_all, hub_of, members_by
     from gpu_ami.settings import Fleet, OrganizationScope
 
@@ -77,8 +79,9 @@ def plan_fleet(access: Access, regions: list[str], policy: Policy) -> dict[str, 
         organization=listed.organization,
         read=frozenset((location.account, location.region) for location in locations),
     )
-    survey = Survey(locations, policy, reached=reached)
-    plan = make_fleet_plan(survey, HUB, now, names={}, usd_per_gib_month={})
+    survey = Survey(locations, few_sources() if like_c7n else POLICY, reached=reached)
+    details = (lambda *_: ({}, Bin())) if like_c7n else details_of
+    plan = make_fleet_plan(survey, HUB, now, names={}, usd_per_gib_month={}, details=details)
     return {
         "places": len(locations),
         "images": len(survey.images),
@@ -116,7 +119,7 @@ def main(url: str, accounts: str, regions: str, mode: str) -> None:
     if mode == "places":
         found = read_places(access, int(accounts), chosen)
     else:
-        found = plan_fleet(access, chosen, few_sources() if mode == "unused" else POLICY)
+        found = plan_fleet(access, chosen, like_c7n=mode == "unused")
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu_s = (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
     print(  # noqa: T201

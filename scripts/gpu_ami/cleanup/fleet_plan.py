@@ -184,7 +184,7 @@ def _details(
     """Return the snapshots of what goes, by id, and the Recycle Bin of each place; neither decides anything."""
     going = by_place(verdict.image for verdict in decision.selected)
     busy = [location for location in survey.own_locations if location.place in going]
-    found = in_parallel(busy, lambda location: details(location, going[location.place]))
+    found = in_parallel(busy, lambda location: details(location, going[location.place]), workers=survey.workers)
     sizes = {key: snapshot for some, _ in found for key, snapshot in some.items()}
     return sizes, {location.place: bin_ for location, (_, bin_) in zip(busy, found, strict=True)}
 
