@@ -7,6 +7,7 @@ Usage: python3 model_server.py FOLDER LOG. What a request gets depends on the fi
     /stubborn/N  like /cut, and ranges are ignored
     /busy/NAME   503 twice, then the file
     /slow/NAME   the file, 64 KiB every 0.1 s per connection
+    /held/NAME   nothing until there is a file "released" beside the folder, then the file
     /wrong/NAME  other bytes than the file's
     /gone/NAME   404
     /whole/NAME  the file, whatever range is requested
@@ -39,6 +40,8 @@ class Handler(BaseHTTPRequestHandler):
             requested = "-" if requested != "bytes=0-0" else "probe"
         if manner == "gone":
             return self.send_error(404)
+        while manner == "held" and not (FOLDER.parent / "released").exists():
+            time.sleep(0.01)
         content = (FOLDER / name).read_bytes()
         if requested == "bytes=0-0":
             return self.send_first_byte(content)

@@ -139,8 +139,9 @@ def test_presigned_query_never_reaches_the_log_or_the_process_list(box: Box) -> 
     """The signature of a presigned URL is a credential."""
     secret = "X-Amz-Signature=5ec2e7"
     code = f"""
-download_if_missing "http://127.0.0.1:8080/slow/0.pt?{secret}" $MODEL_DIR/0.pt Zero
-sleep 0.2; tr '\\0' ' ' </proc/$(pgrep -x curl)/cmdline; echo
+download_if_missing "http://127.0.0.1:8080/held/0.pt?{secret}" $MODEL_DIR/0.pt Zero
+until [[ -s /srv/requests ]]; do sleep 0.01; done
+tr '\\0' ' ' </proc/$(pgrep -x curl)/cmdline; echo; touch /srv/released
 download_if_missing "http://127.0.0.1:8080/gone/1.pt?{secret}" $MODEL_DIR/1.pt One
 wait_for_downloads
 """
