@@ -418,7 +418,7 @@ def _raise_moved_on(shown: Mapping[str, Sequence[str]], now: Mapping[str, Sequen
         if before != after:
             msg = (
                 f"Nothing was applied: {address} had an AMI of {_families(before)} when the plan was shown, and by "
-                f"what is handed over now it is one of {_families(after)}. Run `invoke apply` again."
+                f"what is handed over now it is one of {_families(after)}. Run the command again."
             )
             raise SafetyError(msg)
 
