@@ -24,9 +24,9 @@ def setup(run: Invocation, *, guest: bool = True) -> None:
     ROOT,
     ecr_repository_url="ECR repository of the container image, without tag.",
     subnet_id="Subnet of the build instance.",
-    security_group_id="Its security group; empty makes a temporary one.",
+    security_group_id="The build instance's security group; empty makes a temporary one.",
     models_s3_bucket="Bucket with the models; empty for none.",
-    iam_instance_profile="Its instance profile; empty makes a temporary one.",
+    iam_instance_profile="The build instance's profile; empty makes a temporary one.",
     check="Change nothing; exit 9 when there would be a change.",
     yes="Replace values that were set by hand.",
 )
@@ -465,8 +465,8 @@ def fleet(run: Invocation, *, out: str | None = None, shards: str | None = None,
 @pipeline_task(
     ROOT,
     takes="each",
-    older_than="Younger AMIs stay: 30d, 12h, 2w.",
-    keep="Newest AMIs of each family that stay; 0 only when said.",
+    older_than="Younger AMIs stay: 30d, 12h, 2w; default from pipeline.yaml.",
+    keep="Newest AMIs of each family that stay; default from pipeline.yaml, 0 only when said.",
     name="Only AMIs whose name matches this pattern.",
     tag="Only AMIs with this tag, as KEY=VALUE; repeatable.",
     all_owned="Every AMI of the account, not only this pipeline's.",
@@ -567,10 +567,10 @@ def cleanup(
     ROOT,
     takes="one",
     list="The list that `invoke fleet --out` wrote.",
-    shard="Which part of it, such as 3/20.",
+    shard="Which shard of that list, such as 3/20.",
     out="Write what was seen to this file, whose name ends with .jsonl.gz.",
-    older_than="As for cleanup, and the same for all parts and for the plan; so are the others below.",
-    keep="Newest AMIs of each family that stay; 0 only when said.",
+    older_than="As for cleanup. Give it, and the other flags that decide, alike for every part and for the plan.",
+    keep="Newest AMIs of each family that stay; default from pipeline.yaml, 0 only when said.",
     name="Only AMIs whose name matches this pattern.",
     tag="Only AMIs with this tag, as KEY=VALUE; repeatable.",
     mode="delete, disable or deprecate.",
@@ -623,7 +623,7 @@ def survey(
     regions="Regions joined by commas; default from pipeline.yaml.",
     skip_source="Do not query this kind; repeatable.",
     allow_no_references="Unfinished AMIs may go although nothing in the account needs any AMI.",
-    yes="Remove them.",
+    yes="Remove it.",
     fleet="In all accounts of the fleet: what one of them needs, the others keep.",
 )
 def sweep(
@@ -636,7 +636,7 @@ def sweep(
     yes: bool = False,
     fleet: bool = False,
 ) -> None:
-    """Show the resources that incomplete builds left behind, and remove them with --yes."""
+    """Show what incomplete builds, verifications and benches left behind, and remove it with --yes."""
     from gpu_ami.cleanup import sweep as command
 
     request = command.Request(

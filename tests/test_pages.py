@@ -193,6 +193,16 @@ def settings_rows() -> list[str]:
     ]
 
 
+def test_the_page_of_families_says_of_every_task_which_it_is_about() -> None:
+    """Whoever has several must not find out by the act that a task goes through all of them."""
+    page = (ROOT / "docs" / "families.md").read_text(encoding="utf-8")
+    table = page.partition("## Which families a task is about")[2].partition("`--family NAME` can be")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`([a-z-]+)`", row)]
+
+    assert sorted(named) == sorted(TASKS.task_names)
+
+
 def test_every_setting_is_documented_with_its_default() -> None:
     """People look things up in docs/settings.md; `python -m tests.test_pages` writes its table anew."""
     found = [line for line in SETTINGS_PAGE.read_text(encoding="utf-8").splitlines() if _SETTING.match(line)]

@@ -430,6 +430,7 @@ def test_a_build_cut_short_before_its_archive_keeps_the_provenance(
     data = json.dumps(statement(dict(of.amis), said()))
     written = attest.Written({archive.PROVENANCE: data}, {"gpu-ami:provenance": provenance.digest(data.encode())})
     monkeypatch.setattr(attest, "read", lambda *_: written)
+    monkeypatch.setattr(attest, "found", lambda _: written)
     # Of an ended sandbox, which gave the same id.
     archive.keep(run.workspace.builds, ami, {archive.PROVENANCE: "{}"})
 
@@ -449,6 +450,39 @@ def test_a_build_cut_short_before_its_archive_keeps_the_provenance(
 
     assert archive.read(run.workspace.builds, ami) == {archive.PROVENANCE: data}
     here.aws.gate.clear()
+    with pytest.raises(SafetyError, match=f"{ami} is refused: there is .*, but the AMI has no tag .* cut short"):
+        attested.check(run, of.amis)
+
+
+@pytest.mark.parametrize("there", ["of another build", "several", "no text", "no room"])
+def test_a_provenance_that_is_not_the_build_s_is_kept_with_the_reason(
+    prepared: Task, made: tuple[Baked, Build], tmp_path: Path, there: str
+) -> None:
+    """The build ends without a tag, and is told how to use the AMI all the same: that must not pass as one without."""
+    baked, of = made
+    run, (ami,) = prepared.run, of.amis.values()
+    (folder := tmp_path / "out").mkdir()
+    baked = Baked(baked.job.given(provenance_folder=str(folder)), baked.progress)
+    data = json.dumps(statement(dict(of.amis), said(run_id="another"))).encode()
+    data = b"\xff" + data[:40] if there == "no text" else data
+    (folder / "gpu.a.provenance.json").write_bytes(data)
+    (folder / "gpu.a.provenance.sigstore.json").write_text("{}")
+    if there == "several":
+        (folder / "gpu.b.provenance.json").write_text("{}")
+    if there == "no room":
+        run.workspace.builds.parent.mkdir(exist_ok=True)
+        run.workspace.builds.write_text("")
+
+    with pytest.raises(BuildError, match=r"[Pp]rovenance"):
+        build._archived(run, baked, of)
+
+    said_of_it = prepared.err.getvalue()
+    if there == "no room":
+        assert f"the provenance of {ami} is lost: The archive" in said_of_it
+        return
+    assert f"is kept: packer/builds/{ami}/provenance.json" in said_of_it
+    kept = archive.read(run.workspace.builds, ami)
+    assert kept == {archive.PROVENANCE: data.decode(errors="ignore"), archive.SIGSTORE: "{}"}
     with pytest.raises(SafetyError, match=f"{ami} is refused: there is .*, but the AMI has no tag .* cut short"):
         attested.check(run, of.amis)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 import subprocess
 import sys
 import threading
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from tests.bench.throttled_aws import EMPTY, JSON, QUERY, READ, Bucket, _query, _xml
+from tests.bench.throttled_aws import EMPTY, JSON, QUERY, READ, Answering, Bucket, _query, _xml
 
 FIRST = 100_000_000_000
 HUB = f"{FIRST:012d}"
@@ -172,32 +171,14 @@ def _identity(account: str) -> bytes:
 def handler_of(served: Organization) -> type[BaseHTTPRequestHandler]:
     """Return the class that answers HTTP for *served*."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1
-        disable_nagle_algorithm = True
-
-        def do_POST(self) -> None:
-            """Answer one call."""
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, answer = self._answer(body)
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        do_GET = do_POST  # noqa: N815 - the server calls this name
-
-        def _answer(self, body: bytes) -> tuple[int, bytes]:
-            scope = re.search(r"Credential=([^/]*)/[^/]*/([^/]*)/([^/]*)/", self.headers["Authorization"])
-            assert scope is not None
-            key, region, service = scope.groups()
+    class Handler(Answering):
+        def answer(self, body: bytes, key: str, region: str, service: str) -> tuple[int, bytes]:
             account = key[4:16] if key.startswith("ASIA") else HUB
             if service == "organizations":
                 operation = self.headers["X-Amz-Target"].rpartition(".")[2]
                 served.count(operation)
                 return 200, json.dumps(served.organizations(operation, json.loads(body))).encode()
-            if "form" not in (self.headers.get("Content-Type") or ""):
+            if not self.is_query:
                 served.count(service)
                 return 200, json.dumps(JSON[self.path.partition("?")[0]]).encode()
             parameters = dict(parse_qsl(body.decode()))
@@ -211,9 +192,6 @@ def handler_of(served: Organization) -> type[BaseHTTPRequestHandler]:
                 text = "<Code>RequestLimitExceeded</Code><Message>Request limit exceeded.</Message>"
                 return 503, f"<Response><Errors><Error>{text}</Error></Errors></Response>".encode()
             return 200, _xml(action, served.ec2(account, region, action, parameters))
-
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
 
     return Handler
 

@@ -268,39 +268,52 @@ QUERY = {
 }
 
 
+class Answering(BaseHTTPRequestHandler):
+    """Reads each call, and writes what `answer` makes of it."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+    disable_nagle_algorithm = True
+
+    def do_POST(self) -> None:
+        """Answer one call."""
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        scope = re.search(r"Credential=([^/]*)/[^/]*/([^/]*)/([^/]*)/", self.headers["Authorization"])
+        assert scope is not None
+        status, answer = self.answer(body, *scope.groups())
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_POST  # noqa: N815 - the server calls this name
+
+    @property
+    def is_query(self) -> bool:
+        """Whether the call names its action in a form, as those of the services with XML do."""
+        return "form" in (self.headers.get("Content-Type") or "")
+
+    def answer(self, body: bytes, key: str, region: str, service: str) -> tuple[int, bytes]:
+        """Return status and answer of a call that the access key *key* signed for *service* in *region*."""
+        raise NotImplementedError
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
 def handler_of(aws: Aws) -> type[BaseHTTPRequestHandler]:
     """Return the class that answers HTTP for *aws*."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        wbufsize = -1
-        disable_nagle_algorithm = True
-
-        def do_POST(self) -> None:
-            """Answer one call."""
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, answer = self._answer(body)
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        do_GET = do_POST  # noqa: N815 - the server calls this name
-
-        def _answer(self, body: bytes) -> tuple[int, bytes]:
-            scope = re.search(r"Credential=[^/]*/[^/]*/([^/]*)/([^/]*)/", self.headers["Authorization"])
-            assert scope is not None
-            region, service = scope.groups()
-            if "form" not in (self.headers.get("Content-Type") or ""):
+    class Handler(Answering):
+        def answer(self, body: bytes, key: str, region: str, service: str) -> tuple[int, bytes]:
+            del key
+            if not self.is_query:
                 with aws.counting(service):
                     return 200, json.dumps(JSON[self.path.partition("?")[0]]).encode()
             parameters = dict(parse_qsl(body.decode()))
             action = parameters["Action"]
             with aws.counting(action):
                 return (200, QUERY[action]) if service != "ec2" else aws.answer(region, action, parameters)
-
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
 
     return Handler
 

@@ -10,7 +10,8 @@ import pytest
 
 from gpu_ami.deploy import apply, benched, rollback
 from gpu_ami.errors import AwsError, SafetyError, UsageError
-from gpu_ami.records import bench_record, verification
+from gpu_ami.records import bench_record
+from gpu_ami.records.ami_record import facts_of
 from gpu_ami.records.bench_record import Against, Bench, Gate, Measured
 from gpu_ami.settings import Bench as BenchSettings
 from gpu_ami.settings import Promotion
@@ -37,7 +38,7 @@ def hand_over(terraform: FakeTerraform, age: int = 5) -> str:
 
 def record(terraform: FakeTerraform, ami: str, measured: Measured = GOOD, **changed: Any) -> None:
     """File what `invoke bench` would."""
-    digest, fingerprints = verification.facts_of(FACTS)
+    digest, fingerprints = facts_of(FACTS)
     values: dict[str, Any] = {
         "ami_id": ami,
         "region": REGION,
@@ -51,7 +52,7 @@ def record(terraform: FakeTerraform, ami: str, measured: Measured = GOOD, **chan
         "gate": Gate(passed=True, rule="by the limits of then", better=3, of=3, chance=0.125),
         "sandbox": False,
     }
-    bench_record.write(terraform.folder, Bench(**values | changed))
+    bench_record.RECORDS.write(terraform.folder, Bench(**values | changed))
 
 
 def on(terraform: FakeTerraform, bench: str = "required", **limits: float) -> Task:
@@ -186,7 +187,7 @@ def test_what_a_bench_leaves_open_is_said_once_and_what_came_up_since_too(
 def test_a_record_that_cannot_be_read_holds_an_apply_up(terraform: FakeTerraform, bench: str, text: str) -> None:
     """What is cut off may have said no."""
     ami = hand_over(terraform)
-    path = bench_record.path_of(terraform.folder, ami)
+    path = bench_record.RECORDS.path_of(terraform.folder, ami)
     path.parent.mkdir()
     path.write_text(text)
 
@@ -212,20 +213,20 @@ def test_a_number_that_cannot_be_is_one_line(terraform: FakeTerraform, old: str,
     """A changed file must neither be believed nor end in a traceback: no duration shows infinity."""
     ami = hand_over(terraform)
     record(terraform, ami)
-    path = bench_record.path_of(terraform.folder, ami)
+    path = bench_record.RECORDS.path_of(terraform.folder, ami)
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
 
     with pytest.raises(UsageError, match=rf"{path.name} cannot be read.*`invoke bench --ami {ami}` again"):
-        bench_record.fitting(terraform.folder, ami, FACTS, sandbox=False)
+        bench_record.RECORDS.fitting(terraform.folder, ami, FACTS, sandbox=False)
 
 
 def test_the_record_of_another_ami_and_unread_tags_are_none(terraform: FakeTerraform) -> None:
     """Copying a file is no bench, and a check that fails means no."""
     ami = hand_over(terraform)
     record(terraform, "ami-0123456789abcdef0")
-    path = bench_record.path_of(terraform.folder, ami)
-    bench_record.path_of(terraform.folder, "ami-0123456789abcdef0").rename(path)
+    path = bench_record.RECORDS.path_of(terraform.folder, ami)
+    bench_record.RECORDS.path_of(terraform.folder, "ami-0123456789abcdef0").rename(path)
 
     with pytest.raises(SafetyError, match="is about ami-0123456789abcdef0"):
         go(terraform)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,10 +16,14 @@ import msgspec
 import pytest
 
 from gpu_ami import families
+from gpu_ami.aws import batch
+from gpu_ami.aws.sts import Identity
 from gpu_ami.deploy import apply, ownership, plan, root_module, verified
 from gpu_ami.deploy.guard import Facts, Finding, judge
 from gpu_ami.deploy.live_environments import Live
+from gpu_ami.errors import SafetyError, TerraformError
 from gpu_ami.handover import attested
+from gpu_ami.invocation import Invocation
 from gpu_ami.records.batch_images import Images
 from gpu_ami.records.receipt import Change, Receipt, StateIdentity, StoredReceipt, write
 from gpu_ami.settings import EMBEDDED, FamilySettings
@@ -328,19 +334,86 @@ def test_an_environment_that_is_made_for_another_family_is_held_to_its_settings(
     rows = _row("gpu", values(A), values(B)), _row("theirs", None, values(C)), _row("cpu", None, values(None))
     known = ownership.settled(_plan(*rows), {B})
     state = StateIdentity(backend="local", workspace="default", account="1", region="r", family="video")
-    review = SimpleNamespace(plan=known, state=state)
+    review = SimpleNamespace(plan=known, state=state, others=plan.elsewhere(video, known))
     checked: list[tuple[str | None, str]] = []
     monkeypatch.setattr(verified, "_check_new", lambda run, ami: checked.append((run.family, ami)))
     proven: list[tuple[str | None, str]] = []
     monkeypatch.setattr(attested, "check", lambda run, amis, **_: proven.append((run.family, *amis.values())))
 
-    assert list(plan.elsewhere(video, known)) == [C]
+    assert list(review.others) == [C]
     moves = apply._moves(video, review, [], "apply")  # type: ignore[arg-type]
     apply._vouched_for(moves)
     assert checked == [("training", C)]
     assert proven == [("video", B), ("training", C)]
     (training,) = [one for one in video.siblings() if one.family == "training"]
+    review.others = plan.elsewhere(training, known)
     assert not any(move.changes for move in apply._moves(training, review, [], "apply")[1:])  # type: ignore[arg-type]
+
+
+def _as_shown(video: Invocation, rows: Sequence[dict[str, Any]]) -> plan.Review:
+    """What a person has seen: a plan without an AMI of ours, and what the other families' files say now."""
+    known = ownership.settled(_plan(*rows, takes=()), {A})
+    others = plan.elsewhere(video, known)
+    facts = Facts(
+        expected_ami=None,
+        handed_over_in="gpu-ami.auto.tfvars.json",
+        variable="video_ami_id",
+        region="ap-northeast-2",
+        now=datetime.now(timezone.utc),
+        elsewhere=plan.handed_over_for(others),
+    )
+    state = StateIdentity(backend="local", workspace="default", account="1", region="r", family="video")
+    root: Any = None
+    saved = root_module.SavedPlan(file=Path("plan"), sha256="", has_changes=True)
+    return plan.Review(
+        root=root, state=state, saved=saved, plan=known, facts=facts, findings=judge(known, facts), others=others
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "problem"),
+    [
+        (C, B, f"{KIND}.theirs had an AMI of training .* and by what is handed over now it is one of no other family"),
+        (B, C, f"{KIND}.theirs had an AMI of no other family .* it is one of training"),
+        (C, C, None),
+        (A, B, None),
+    ],
+    ids=["not theirs any more", "theirs by now", "the same", "another that the plan has nothing of"],
+)
+def test_what_becomes_another_family_s_during_the_question_is_not_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, now: str, problem: str | None
+) -> None:
+    """Its settings were asked for their consent, or were not; and the person has confirmed something else."""
+    both = invocation(tmp_path, TWO)
+    video = families.chosen(both)[0]
+    (tmp_path / "terraform").mkdir()
+    file = tmp_path / "terraform" / "gpu-ami.auto.tfvars.json"
+    file.write_text(f'{{"training_ami_id": "{before}"}}')
+    same = [_row(f"same_{ami}", values(ami), values(ami, minutes=90)) for ami in (B, C)]
+    review = _as_shown(video, [_row("theirs", None, values(C)), *same])
+    who = Identity(account="1", arn="arn:aws:iam::1:user/somebody")
+    monkeypatch.setattr(batch, "running_jobs", lambda _caller: [])
+
+    file.write_text(f'{{"training_ami_id": "{now}"}}')
+
+    with pytest.raises(SafetyError, match=problem) if problem else contextlib.nullcontext():
+        assert list(apply._judge_again(video, review, who).others) == [now]
+
+
+def test_a_live_environment_that_moves_to_another_family_s_ami_by_now_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guard would have refused it before the question, and no receipt of this apply would tell."""
+    both = invocation(tmp_path, TWO)
+    video = families.chosen(both)[0]
+    (tmp_path / "terraform").mkdir()
+    review = _as_shown(video, [_row("theirs", values(B), values(C))])
+    assert review.findings == ()
+    monkeypatch.setattr(batch, "running_jobs", lambda _caller: [])
+    (tmp_path / "terraform" / "gpu-ami.auto.tfvars.json").write_text(f'{{"training_ami_id": "{C}"}}')
+
+    with pytest.raises(TerraformError, match="handed over for the family training"):
+        apply._judge_again(video, review, Identity(account="1", arn="arn:aws:iam::1:user/somebody"))
 
 
 def test_another_family_s_ami_is_what_its_variable_has_too(tmp_path: Path) -> None:

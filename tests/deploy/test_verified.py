@@ -14,6 +14,7 @@ from gpu_ami.deploy.history import were_live
 from gpu_ami.errors import AwsError, SafetyError, TerraformError, UsageError
 from gpu_ami.records import receipt as receipts
 from gpu_ami.records import verification
+from gpu_ami.records.ami_record import facts_of
 from gpu_ami.records.verification import CheckRecord, Verification
 from gpu_ami.settings import Verify
 from gpu_ami.terraform import plan_changes
@@ -36,7 +37,7 @@ def hand_over(terraform: FakeTerraform, age: int = 5) -> str:
 
 def record(terraform: FakeTerraform, ami: str, *checks: CheckRecord, **changed: Any) -> Path:
     """File what `invoke verify` would."""
-    digest, fingerprints = verification.facts_of(FACTS)
+    digest, fingerprints = facts_of(FACTS)
     values: dict[str, Any] = {
         "ami_id": ami,
         "region": REGION,
@@ -48,7 +49,7 @@ def record(terraform: FakeTerraform, ami: str, *checks: CheckRecord, **changed: 
         "checks": checks or (GOOD,),
         "sandbox": False,
     }
-    return verification.write(terraform.folder, Verification(**values | changed))
+    return verification.RECORDS.write(terraform.folder, Verification(**values | changed))
 
 
 def tag_ami(terraform: FakeTerraform, ami: str, tags: dict[str, str]) -> None:
@@ -201,7 +202,7 @@ def test_the_record_of_another_ami_is_none(terraform: FakeTerraform) -> None:
     """Copying a file is no verification."""
     ami = hand_over(terraform)
     other = record(terraform, "ami-0123456789abcdef0")
-    other.rename(verification.path_of(terraform.folder, ami))
+    other.rename(verification.RECORDS.path_of(terraform.folder, ami))
 
     with pytest.raises(SafetyError, match="is about ami-0123456789abcdef0"):
         go(terraform)
@@ -224,7 +225,7 @@ def test_a_record_without_a_time_is_none(terraform: FakeTerraform) -> None:
 def test_a_record_that_cannot_be_read_is_none(terraform: FakeTerraform, text: str) -> None:
     """Nor is half a file, or one of a later version."""
     ami = hand_over(terraform)
-    path = verification.path_of(terraform.folder, ami)
+    path = verification.RECORDS.path_of(terraform.folder, ami)
     path.parent.mkdir()
     path.write_text(text)
 

@@ -7,6 +7,7 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from gpu_ami.errors import UsageError
@@ -60,6 +61,23 @@ def test_who_is_read_where_comes_back_from_the_file(tmp_path: Path) -> None:
     for wrong in ("0/2", "3/2", "1/3", "1", "", "1/2 ", "٣/٣"):
         with pytest.raises(UsageError, match="is not a shard of the list, which has 1/2 to 2/2"):
             found.members_of(wrong)
+
+
+def test_a_list_of_every_region_has_what_earlier_versions_know(tmp_path: Path) -> None:
+    """They refuse a member that they do not know; one that would say nothing is not in the file."""
+    path = tmp_path / "fleet.json"
+    whole, some = made(), msgspec.structs.replace(made(regions=(HERE,)), regions_by=("--regions",))
+    known = {"format", "run", "as_of", "hub", "organization", "members", "shards"}
+
+    assert set(json.loads(whole.encoded())) == known
+    assert set(json.loads(some.encoded())) == known | {"regions_by"}
+    for written, by in (
+        (whole.encoded(), ()),
+        (b'{"regions_by":[],' + whole.encoded()[1:], ()),
+        (some.encoded(), ("--regions",)),
+    ):
+        path.write_bytes(written)
+        assert (load(path)[0].regions_by or ()) == by
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,8 @@ def test_what_is_left_out_is_told_by_account() -> None:
 
     assert said == Narrowing(by=("GPU_AMI_REGION",), read=("r-1", "r-2"), unread=("r-3",))
     assert said.text == "Read in r-1, r-2 alone, because of GPU_AMI_REGION; not read where they are on: 1 region."
+    from_earlier_version = dataclasses.replace(said, by=())
+    assert from_earlier_version.text == "Read in r-1, r-2 alone; not read where they are on: 1 region."
 
 
 @pytest.mark.parametrize(

@@ -32,20 +32,39 @@ GOOD = {
 
 
 @dataclass
-class Host:
-    """What the instances of a test do.
+class Time:
+    """The time of a test: it passes only while somebody waits.
 
     Attributes:
-        answers: What a script leaves, by a word in it; None goes on for ever.
-        scripts: What was run.
         now: Seconds that have passed.
         waited: Called at each wait, with the seconds that have passed by then.
     """
 
+    now: float = 0.0
+    waited: Callable[[float], object] = field(default=lambda _now: None)
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+        self.waited(self.now)
+
+    @property
+    def clock(self) -> Clock:
+        """The time as whoever measures sees it."""
+        return Clock(now=lambda: self.now, sleep=self.sleep)
+
+
+@dataclass
+class Host(Time):
+    """What the instances of a test do, and its time.
+
+    Attributes:
+        answers: What a script leaves, by a word in it; None goes on for ever.
+        scripts: What was run.
+    """
+
     answers: dict[str, Ran | None] = field(default_factory=lambda: dict(GOOD))
     scripts: list[str] = field(default_factory=list)
-    now: float = 0.0
-    waited: Callable[[float], object] = lambda _now: None
 
     def start(self, region: str, instance_id: str, script: str) -> Script:
         """Run a script."""
@@ -57,16 +76,6 @@ class Host:
                 future.set_result(ran)
                 break
         return Script(future)
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now += seconds
-        self.waited(self.now)
-
-    @property
-    def clock(self) -> Clock:
-        """The time as the verification sees it."""
-        return Clock(now=lambda: self.now, sleep=self.sleep)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from gpu_ami.cleanup import sweep
 from gpu_ami.errors import AwsError, PipelineError, SafetyError, UsageError
 from gpu_ami.measure import bench, bench_decision, bench_journal
 from gpu_ami.measure.bench import Request
-from gpu_ami.measure.verify import Clock
 from gpu_ami.settings import Bench, Promotion
 from gpu_ami_sandbox.aws import batch_starts
 from gpu_ami_sandbox.aws import clock as sandbox_clock
@@ -30,7 +28,7 @@ from gpu_ami_sandbox.aws.base_image import base_image_id
 from gpu_ami_sandbox.aws.batch import service_linked_role
 from gpu_ami_sandbox.aws.batch_faults import SLOW_TAG, rig
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
-from tests.measure.conftest import IMAGE
+from tests.measure.conftest import IMAGE, Time
 from tests.support.account import REGION, Task, World, task
 from tests.support.benching import BENCHING
 from tests.support.interrupts import interrupts
@@ -42,32 +40,9 @@ Benching = Callable[..., Task]
 LOG_GROUP = "/gpu-ami/gpu-batch"
 
 
-@dataclass
-class Time:
-    """The time of a bench: it passes only while the bench waits, in the sandbox as many times as slowly as there.
-
-    Attributes:
-        now: Seconds that have passed.
-        waited: Called at each wait.
-    """
-
-    now: float = 0.0
-    waited: Callable[[float], object] = field(default=lambda _now: None)
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now += seconds
-        self.waited(self.now)
-
-    @property
-    def clock(self) -> Clock:
-        """The time as the bench sees it."""
-        return Clock(now=lambda: self.now, sleep=self.sleep)
-
-
 @pytest.fixture
 def passing(here: World, monkeypatch: pytest.MonkeyPatch) -> Time:
-    """Time for a bench."""
+    """Time for a bench: in the sandbox it passes so many times as slowly as there."""
     del here
     made = Time()
     monkeypatch.setattr(sandbox_clock, "seconds", lambda: 1000.0 + made.now / batch_starts.HASTE)

@@ -11,7 +11,8 @@ from gpu_ami.aws.caller import Caller
 from gpu_ami.cleanup import sweep, sweep_planner
 from gpu_ami.measure import bench_decision, bench_plan, teardown
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
-from tests.measure.test_bench import Benching, Time, baked, benching, go, left, live, passing
+from tests.measure.conftest import Time
+from tests.measure.test_bench import Benching, baked, benching, go, left, live, passing
 from tests.support.account import REGION, World
 
 __all__ = ["baked", "benching", "live", "passing"]

@@ -18,6 +18,7 @@ from gpu_ami.errors import AwsError, DifferenceError, InterruptedRunError, Safet
 from gpu_ami.handover import publish, update_tfvars
 from gpu_ami.measure.gate import BeforeHandOver
 from gpu_ami.records import verification
+from gpu_ami.records.ami_record import facts_of
 from gpu_ami.settings import Verify
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from gpu_ami_sandbox.guest.script import Ran
@@ -463,7 +464,7 @@ def test_what_failed_is_handed_over_by_nobody(building: Build, before: str, wher
     if where == "tag":
         building.ami.add_tags({"gpu-ami:verified": "2026-11-30T13:00:00Z/g6.xlarge/failed"})
     else:
-        digest, fingerprints = verification.facts_of({tag["key"]: tag["value"] for tag in building.ami.get_tags()})
+        digest, fingerprints = facts_of({tag["key"]: tag["value"] for tag in building.ami.get_tags()})
         bad = verification.CheckRecord(check="gpu", status="failed", detail="error 805")
         record = verification.Verification(
             ami_id=ami,
@@ -476,7 +477,7 @@ def test_what_failed_is_handed_over_by_nobody(building: Build, before: str, wher
             checks=(bad,),
             sandbox=False,
         )
-        verification.write(building.root / "terraform", record)
+        verification.RECORDS.write(building.root / "terraform", record)
     tasks = [building.task(before) for _ in range(3)]
     held, refusal = before != "never", rf"{ami} must not be.*its verification failed.*`invoke verify --ami {ami}`"
 

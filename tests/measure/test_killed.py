@@ -15,8 +15,8 @@ import pytest
 from gpu_ami.cleanup import sweep
 from gpu_ami.measure import bench
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
-from tests.measure.conftest import Host
-from tests.measure.test_bench import Benching, Time, baked, benching, go, left, live, passing
+from tests.measure.conftest import Host, Time
+from tests.measure.test_bench import Benching, baked, benching, go, left, live, passing
 from tests.support.account import REGION, World, task
 
 __all__ = ["baked", "benching", "live", "passing"]

@@ -170,7 +170,7 @@ def test_the_record_is_what_a_gate_believes(
     assert "something else" in str(why(**{"gpu-ami:image-digest": "sha256:" + "b" * 64}))
     assert "something else" in str(why(**{"gpu-ami:fingerprint-scripts": "x"}))
     assert "of AWS" in str(verification.why_not(folder, ami.id, tags, sandbox=True))
-    path = verification.path_of(folder, ami.id)
+    path = verification.RECORDS.path_of(folder, ami.id)
     record = json.loads(path.read_text())
     path.write_text(json.dumps(record | {"ami_id": "ami-12345678"}))
     assert "is about ami-12345678" in str(why())
@@ -298,7 +298,7 @@ def test_the_newest_word_on_an_ami_counts(tmp_path: Path, tag: str, recorded: An
             checks=(verification.CheckRecord(check="gpu", status=recorded, detail=""),),
             sandbox=False,
         )
-        verification.write(tmp_path, record)
+        verification.RECORDS.write(tmp_path, record)
     tags = {"gpu-ami:verified": tag} if tag else {}
 
     assert verification.outcome(tmp_path, ami, tags, sandbox=False) == expected
@@ -1196,7 +1196,7 @@ def test_an_agent_that_dies_of_the_gpu_fails_the_check(
 
     found = {row["check"]: row["status"] for row in task.document["checks"]}
     assert (found["gpu"], found["boot"], found["prewarm"]) == ("failed", "not confirmed", "not confirmed")
-    record = json.loads(verification.path_of(task.run.workspace.terraform, ami.id).read_text())
+    record = json.loads(verification.RECORDS.path_of(task.run.workspace.terraform, ami.id).read_text())
     assert record["checks"][0]["status"] == "failed"
     assert host.now < 45 * 60
     assert left(here) == []

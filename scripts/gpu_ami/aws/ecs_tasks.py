@@ -55,14 +55,8 @@ def task(caller: Caller, cluster: str, arn: str) -> TaskSeen | None:
     Raises:
         AwsError: ECS refused.
     """
-    try:
-        answer = caller.call("ecs", "describe_tasks", cluster=cluster, tasks=[arn])
-    except RefusedError as exc:
-        if exc.code == "ClusterNotFoundException":
-            return None
-        raise
     with making_sense(f"ecs:DescribeTasks in {caller.region}"):
-        row = next((row for row in answer["tasks"] if row["taskArn"] == arn), None)
+        row = _described(caller, "describe_tasks", "task", arn, cluster=cluster, tasks=[arn])
         return None if row is None else _task(row)
 
 
@@ -72,19 +66,25 @@ def container_instance(caller: Caller, cluster: str, arn: str) -> ContainerInsta
     Raises:
         AwsError: ECS refused.
     """
-    try:
-        answer = caller.call("ecs", "describe_container_instances", cluster=cluster, containerInstances=[arn])
-    except RefusedError as exc:
-        if exc.code == "ClusterNotFoundException":
-            return None
-        raise
+    given = {"cluster": cluster, "containerInstances": [arn]}
     with making_sense(f"ecs:DescribeContainerInstances in {caller.region}"):
-        row = next((row for row in answer["containerInstances"] if row["containerInstanceArn"] == arn), None)
+        row = _described(caller, "describe_container_instances", "containerInstance", arn, **given)
         if row is None:
             return None
         return ContainerInstance(
             arn=arn, instance_id=str(row.get("ec2InstanceId") or ""), registered=_seconds(row.get("registeredAt"))
         )
+
+
+def _described(caller: Caller, operation: str, what: str, arn: str, **given: Any) -> Mapping[str, Any] | None:
+    """Return what ECS shows of *arn*, a thing of the kind *what*; None when it, or its cluster, is not there."""
+    try:
+        answer = caller.call("ecs", operation, **given)
+    except RefusedError as exc:
+        if exc.code == "ClusterNotFoundException":
+            return None
+        raise
+    return next((row for row in answer[f"{what}s"] if row[f"{what}Arn"] == arn), None)
 
 
 def tasks_of(caller: Caller, cluster: str, container_instance_arn: str) -> tuple[str, ...]:

@@ -81,27 +81,37 @@ def keep(run: Invocation, baked: Baked, made: manifests.Build, recorded: Recorde
 
 
 @contextlib.contextmanager
-def rescuing(run: Invocation, made: manifests.Build, written: Written) -> Iterator[None]:
+def rescuing(run: Invocation, made: manifests.Build, found: Written) -> Iterator[None]:
     """Keep at least the provenance where something ends the build inside the block, before `keep` has come to it.
 
     What Packer wrote ends with this command. Without a file and a tag the AMI would pass for one of before there was
-    provenance, however it differs from its record; with the file it is refused until somebody has looked.
+    provenance, however it differs from its record; with the file it is refused until somebody has looked. So it is
+    where what Packer wrote is of another build, or nothing that can be read.
+
+    Args:
+        run: This invocation.
+        made: What was made.
+        found: What Packer wrote of it, judged or not.
     """
     try:
         yield
     except BaseException:
-        with contextlib.suppress(PipelineError):
-            _rescue(run, made, written)
+        try:
+            _rescue(run, made, found)
+        except PipelineError as exc:
+            run.console.warn(f"What Packer wrote as the provenance of {made.amis[run.access.region]} is lost: {exc}")
         raise
 
 
-def _rescue(run: Invocation, made: manifests.Build, written: Written) -> None:
-    ami, text = made.amis[run.access.region], written.files.get(archive.PROVENANCE)
+def _rescue(run: Invocation, made: manifests.Build, found: Written) -> None:
+    ami, text = made.amis[run.access.region], found.files.get(archive.PROVENANCE)
     there = archive.read(run.workspace.builds, ami, (archive.PROVENANCE,)).get(archive.PROVENANCE)
     if text is None or there == text:
         return
     _take_away_earlier(run, made)
-    archive.keep(run.workspace.builds, ami, written.files)
+    path = archive.keep(run.workspace.builds, ami, found.files) / archive.PROVENANCE
+    where = run.workspace.shown(path)
+    run.console.warn(f"What Packer wrote as the provenance of {ami} is kept: {where}. No tag of the AMI names it.")
 
 
 def _take_away_earlier(run: Invocation, made: manifests.Build) -> None:

@@ -42,6 +42,25 @@ def variables(run: Invocation) -> dict[str, str]:
     return {"provenance_signer": str(attested.key_file(run.workspace.root, signer) or signer)}
 
 
+def found(baked: Baked) -> Written:
+    """Return what Packer wrote, whatever it says, for a build that ends before it is judged; of several the first.
+
+    What no archive takes is left out of it: more than its limit, and bytes that are no text.
+    """
+    file = next(iter(_all_files(baked)), None)
+    if file is None or not (text := _as_text(file)):
+        return Written()
+    bundle = _as_text(provenance.bundle_of(file))
+    return Written({archive.PROVENANCE: text} | ({archive.SIGSTORE: bundle} if bundle else {}))
+
+
+def _as_text(file: Path) -> str:
+    try:
+        return file.read_bytes()[: provenance.LIMIT_BYTES].decode(errors="ignore")
+    except OSError:
+        return ""
+
+
 def read(run: Invocation, baked: Baked, made: Build) -> Written:
     """Return the provenance of what was made.
 
@@ -64,9 +83,13 @@ def read(run: Invocation, baked: Baked, made: Build) -> Written:
     return Written(_files(file, data), {PROVENANCE_TAG: found.sha256})
 
 
-def _the_file(run: Invocation, baked: Baked, made: Build) -> Path | None:
+def _all_files(baked: Baked) -> list[Path]:
     folder = Path(baked.job.inputs.variables[FOLDER_VARIABLE])
-    files = sorted(path for path in folder.glob(f"*{_ENDING}") if path.is_file())
+    return sorted(path for path in folder.glob(f"*{_ENDING}") if path.is_file())
+
+
+def _the_file(run: Invocation, baked: Baked, made: Build) -> Path | None:
+    files = _all_files(baked)
     if len(files) == 1:
         return files[0]
     if files:

@@ -197,8 +197,8 @@ def _build(
 
 def _archived(run: Invocation, baked: Baked, made: manifests.Build) -> release_tags.Recorded:
     """Check what Packer wrote of what was made, and archive it; return the AMI, and the tags that it is to get."""
-    written = attest.read(run, baked, made)
-    with archiving.rescuing(run, made, written):
+    with archiving.rescuing(run, made, attest.found(baked)):
+        written = attest.read(run, baked, made)
         recorded = release_tags.record(run, baked, made, first=written.tags)
         archiving.keep(run, baked, made, recorded, written)
     return recorded

@@ -73,7 +73,7 @@ def run(run: Invocation, request: Request) -> None:
 
 def _narrowed(listed: fleet_list.FleetList) -> Narrowing | None:
     found = narrowing([row.entered for row in listed.members], listed.places, "")
-    return None if found is None else dataclasses.replace(found, by=listed.regions_by)
+    return None if found is None else dataclasses.replace(found, by=listed.regions_by or ())
 
 
 def _time(run: Invocation) -> tuple[datetime | None, list[SourceReport]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -15,7 +15,18 @@ from gpu_ami.aws import batch
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.sts import Identity
 from gpu_ami.console import Table
-from gpu_ami.deploy import applied_tag, benched, live_environments, plan, proven, receipts, root_module, verified, wait
+from gpu_ami.deploy import (
+    applied_tag,
+    benched,
+    coming,
+    live_environments,
+    plan,
+    proven,
+    receipts,
+    root_module,
+    verified,
+    wait,
+)
 from gpu_ami.deploy.guard import judge
 from gpu_ami.deploy.history import steps_back, were_live
 from gpu_ami.deploy.live_environments import Live
@@ -118,7 +129,7 @@ def apply_root(root: Root, request: Request, who: Identity, *, acting: Callable[
         for line in said:
             run.console.warn(line)
         _confirm(run, review, request, who)
-        _judge_again(run, review, who)
+        review = _judge_again(run, review, who)
         for line in _vouched_for(_moves(run, review, history, request.action)):
             if line not in said:
                 run.console.warn(line)
@@ -148,11 +159,10 @@ def _moves(run: Invocation, review: Review, history: Sequence[StoredReceipt], ac
     """Return what the plan does to our environments, then to those that are made with another family's AMI."""
     lived = were_live(of_state(history, review.state))
     moves, ours = [_Move(run, review.plan.ours, lived, action == "rollback")], _ours(review)
-    for ami, other in plan.elsewhere(run, review.plan).items():
-        theirs = settled(review.plan, {ami}).ours
+    for ami, other in review.others.items():
         state = msgspec.structs.replace(review.state, family=other.settings.family)
-        coming = [change for change in theirs if change.address not in ours]
-        moves.append(_Move(other, coming, were_live(of_state(history, state))))
+        theirs = [change for change in settled(review.plan, {ami}).ours if change.address not in ours]
+        moves.append(_Move(other, theirs, were_live(of_state(history, state))))
     return moves
 
 
@@ -366,19 +376,55 @@ def _left_to_do(root: Root) -> str | None:
     return f"The AMI is applied, but Terraform has not got to {left}: {_ON}" if left else None
 
 
-def _judge_again(run: Invocation, review: Review, who: Identity) -> None:
-    """Judge once more with what is so now: a prompt may have waited for an hour.
+def _judge_again(run: Invocation, review: Review, who: Identity) -> Review:
+    """Judge once more with what is so now, and return that: a prompt may have waited for an hour.
 
     Raises:
         TerraformError: The guard refuses by now.
+        SafetyError: An environment is another family's now than was shown.
     """
     caller, facts = _caller(run), review.facts
     jobs = facts.jobs
     if review.plan.ending:
         jobs = plan.running(batch.running_jobs(caller))
     problem = plan.ami_problem(run, facts.expected_ami, who.account)
-    again = replace(facts, jobs=jobs, ami_problem=problem, now=_now())
-    replace(review, facts=again, findings=judge(review.plan, again)).raise_refused()
+    others = plan.elsewhere(run, review.plan)
+    families = plan.handed_over_for(others)
+    again = replace(facts, jobs=jobs, ami_problem=problem, now=_now(), elsewhere=families)
+    now = replace(review, facts=again, findings=judge(review.plan, again), others=others)
+    now.raise_refused()
+    _raise_moved_on(_whose(review), _whose(now))
+    return now
+
+
+def _whose(review: Review) -> dict[str, list[str]]:
+    """Return the environments that move to another AMI and are not ours, with the families that the AMIs are of."""
+    found: dict[str, list[str]] = {}
+    for ami, other in review.others.items():
+        for change in settled(review.plan, {ami}).ours:
+            if coming.is_moved(change) and change.address not in _ours(review):
+                found[change.address] = sorted({*found.get(change.address, ()), other.settings.family})
+    return found
+
+
+def _raise_moved_on(shown: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> None:
+    """Refuse to go on where an environment is another family's now: its settings were asked, or were not, of that AMI.
+
+    Raises:
+        SafetyError: One is.
+    """
+    for address in sorted({*shown, *now}):
+        before, after = shown.get(address, ()), now.get(address, ())
+        if before != after:
+            msg = (
+                f"Nothing was applied: {address} had an AMI of {_families(before)} when the plan was shown, and by "
+                f"what is handed over now it is one of {_families(after)}. Run the command again."
+            )
+            raise SafetyError(msg)
+
+
+def _families(names: Sequence[str]) -> str:
+    return " and ".join(names) or "no other family"
 
 
 def _read_back(root: Root, review: Review, request: Request, late: Set[str]) -> Sequence[Live]:

@@ -88,11 +88,11 @@ def _refusal(run: Invocation, ami_id: str, why: str, advice: str) -> SafetyError
 def _record(run: Invocation, ami_id: str, *, is_required: bool) -> Bench | str | None:
     """Return the record that fits the AMI; why there is none where one is required, and nothing otherwise."""
     folder = run.workspace.terraform
-    if not is_required and not bench_record.path_of(folder, ami_id).exists():
+    if not is_required and not bench_record.RECORDS.path_of(folder, ami_id).exists():
         return None
     image = images.look_up(Caller(run.access, run.settings.region), ami_id)
     tags = image.tags if image is not None else {}
-    record = bench_record.fitting(folder, ami_id, tags, sandbox=run.target.is_sandbox)
+    record = bench_record.RECORDS.fitting(folder, ami_id, tags, sandbox=run.target.is_sandbox)
     return None if isinstance(record, str) and not is_required else record
 
 

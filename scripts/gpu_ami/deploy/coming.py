@@ -5,6 +5,14 @@ from __future__ import annotations
 from gpu_ami.errors import SafetyError
 from gpu_ami.terraform.plan_changes import EnvironmentChange
 
+_STAYS_OR_GOES = ("no-op", "delete", "forget")
+
+
+def is_moved(change: EnvironmentChange) -> bool:
+    """Return whether the environment moves to another AMI, known or not."""
+    moves = change.moves_conflict or any(slot.moves for slot in change.ours)
+    return change.action not in _STAYS_OR_GOES and moves
+
 
 def amis(change: EnvironmentChange, setting: str, done: str, *, must_be_known: bool = True) -> list[str]:
     """Return the AMIs that the environment moves to; none where Batch is to choose, which nobody can check before.
@@ -18,7 +26,7 @@ def amis(change: EnvironmentChange, setting: str, done: str, *, must_be_known: b
     Raises:
         SafetyError: The plan does not say one.
     """
-    if change.action in ("no-op", "delete", "forget"):
+    if change.action in _STAYS_OR_GOES:
         return []
     moving = [slot for slot in change.ours if slot.moves]
     if must_be_known and not all(slot.is_known for slot in moving):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class Review:
         findings: Its reasons not to apply the plan; none when it may be.
         left_alone: Compute environments that are not the pipeline's.
         invalid: Environments of ours that Batch calls INVALID now.
+        others: The AMIs of the other families of the settings, and whose they are, as `elsewhere` found them.
     """
 
     root: Root
@@ -64,6 +65,7 @@ class Review:
     findings: tuple[Finding, ...]
     left_alone: tuple[LeftAlone, ...] = ()
     invalid: tuple[batch.Environment, ...] = ()
+    others: Mapping[str, Invocation] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """Return the review as the tasks print it in JSON."""
@@ -166,6 +168,7 @@ def reviewed(
         names = [change.name for change in plan.environments if change.name and change.arn and change.kind == "EC2"]
         there = pool.submit(_there, run, names)
         plan = _settled(root, plan, expected, must_know=must_know)
+        others = elsewhere(run, plan)
         facts = Facts(
             expected_ami=expected,
             ami_problem=problem.result(),
@@ -178,10 +181,7 @@ def reviewed(
             now=datetime.now(timezone.utc),
             allow_replace=frozenset(allow_replace),
             allow_deposed=frozenset(allow_deposed),
-            elsewhere={
-                ami: HandedOver(family=other.settings.family, variable=other.settings.handover.variable)
-                for ami, other in elsewhere(run, plan).items()
-            },
+            elsewhere=handed_over_for(others),
         )
         left_alone = ownership.left_alone(plan, facts.variable)
         if left_alone:
@@ -197,6 +197,7 @@ def reviewed(
             findings=judge(plan, facts),
             left_alone=left_alone,
             invalid=_invalid(plan, there.result()),
+            others=others,
         )
 
 
@@ -297,6 +298,14 @@ def elsewhere(run: Invocation, plan: Planned) -> dict[str, Invocation]:
         given = plan.given(other.settings.handover.variable, other.settings.region)
         found.setdefault(given if isinstance(given, str) else None, other)
     return {ami: other for ami, other in found.items() if ami}
+
+
+def handed_over_for(others: Mapping[str, Invocation]) -> dict[str, HandedOver]:
+    """Return what the guard is told of the other families' AMIs."""
+    return {
+        ami: HandedOver(family=other.settings.family, variable=other.settings.handover.variable)
+        for ami, other in others.items()
+    }
 
 
 def ami_problem(run: Invocation, ami_id: str | None, account: str) -> str | None:

@@ -136,7 +136,8 @@ class FleetList(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         organization: Whose it is; None where the accounts are listed by hand.
         members: Its accounts, in the order of their ids.
         shards: The accounts of each shard.
-        regions_by: What says that not every region that is on is read; empty where all are.
+        regions_by: What says that not every region that is on is read. Where all are it is not in the file, which
+            earlier versions, that do not know it, then read, too.
     """
 
     format: Literal["gpu-ami-fleet-1"] = FORMAT
@@ -146,7 +147,7 @@ class FleetList(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     organization: OrganizationRow | None = None
     members: tuple[MemberRow, ...]
     shards: tuple[tuple[Account, ...], ...]
-    regions_by: tuple[str, ...] = ()
+    regions_by: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ class Narrowing:
     """That a fleet is not read in every region that is on.
 
     Attributes:
-        by: What says so, as flags, variables and settings are called.
+        by: What says so, as flags, variables and settings are called; empty by a list of an earlier version.
         read: The regions that are read.
         unread: Those that are on in an account that is read, and are not read in it.
     """
@@ -39,7 +39,8 @@ class Narrowing:
         where = ", ".join(self.read[:_SHOWN]) + more
         extent = f"in {where} alone" if self.read else "nowhere"
         unread = show_count(len(self.unread), "region")
-        return f"Read {extent}, because of {' and '.join(self.by)}; not read where they are on: {unread}."
+        because = f", because of {' and '.join(self.by)}" if self.by else ""
+        return f"Read {extent}{because}; not read where they are on: {unread}."
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON has it."""

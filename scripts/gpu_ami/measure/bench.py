@@ -34,7 +34,8 @@ from gpu_ami.measure.price import Price
 from gpu_ami.measure.timeline import CUT, Host
 from gpu_ami.measure.verify import Clock, agree, limit_of
 from gpu_ami.process import SHIELD, interruptible, shielded
-from gpu_ami.records import bench_record, verification
+from gpu_ami.records import bench_record
+from gpu_ami.records.ami_record import facts_of
 from gpu_ami.units import show_count
 
 # What a host is still there after its job, for its price: Batch ends it with its environment.
@@ -306,7 +307,7 @@ def _result(run: Invocation, decided: Decided, hosts: Sequence[Host]) -> Result:
     plan = decided.plan
     judged = judged_arm([arm.arm for arm in plan.arms], plan.live_rate_mib_s)
     assert judged is not None, "a plan without a baked arm is refused"
-    digest, fingerprints = verification.facts_of(decided.image.tags)
+    digest, fingerprints = facts_of(decided.image.tags)
     return Result(
         run=plan.run_id,
         region=plan.region,
@@ -384,7 +385,7 @@ def _finish(run: Invocation, decided: Decided, request: Request, hosts: Sequence
         run.console.result(bench_report.document(result), *bench_report.tables(result))
         run.console.say(f"Wrote {_write_document(run, decided, request, hosts)}.")
         if record := bench_report.record(result):
-            where = bench_record.write(run.workspace.terraform, record)
+            where = bench_record.RECORDS.write(run.workspace.terraform, record)
             run.console.say(f"Wrote {run.workspace.shown(where)}, by which `invoke apply` goes if it is told to.")
         if request.chart is not None:
             from gpu_ami.measure.bench_chart import draw

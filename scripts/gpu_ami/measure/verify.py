@@ -33,6 +33,7 @@ from gpu_ami.measure.power_off import user_data
 from gpu_ami.measure.price import Price, disk_of, disk_to_be, price_of, usd
 from gpu_ami.process import SHIELD, interruptible, shielded
 from gpu_ami.records import verification
+from gpu_ami.records.ami_record import facts_of
 from gpu_ami.records.tags import (
     FAMILY_TAG,
     IMAGE_TAG,
@@ -666,7 +667,7 @@ def _volume(caller: Caller, launch: Launch, instance_id: str, clock: Clock) -> C
 
 
 def _record(run: Invocation, job: Job, launch: Launch, found: Sequence[Check], verified_at: str) -> str:
-    digest, fingerprints = verification.facts_of(job.image.tags)
+    digest, fingerprints = facts_of(job.image.tags)
     record = Verification(
         ami_id=job.image.image_id,
         region=job.region,
@@ -678,7 +679,7 @@ def _record(run: Invocation, job: Job, launch: Launch, found: Sequence[Check], v
         checks=tuple(CheckRecord(**asdict(check)) for check in found),
         sandbox=run.target.is_sandbox,
     )
-    return run.workspace.shown(verification.write(run.workspace.terraform, record))
+    return run.workspace.shown(verification.RECORDS.write(run.workspace.terraform, record))
 
 
 def _tag(run: Invocation, caller: Caller, job: Job, launch: Launch, verified_at: str, *, is_good: bool) -> None:

@@ -6,19 +6,14 @@ them by the limits that the settings have by then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
-from gpu_ami.errors import UsageError
-from gpu_ami.files import read_text, write_atomic
-from gpu_ami.records.verification import facts_of
+from gpu_ami.records.ami_record import Records
 from gpu_ami.units import show_count, show_duration
 
 FORMAT: Literal["gpu-ami-bench-1"] = "gpu-ami-bench-1"
-_WHAT = "bench record"
 # What a file may say: no number beyond these was measured, and figures are shown with no more digits than people read.
 _LONGEST_S = 7 * 86_400
 Seconds = Annotated[float, msgspec.Meta(ge=-_LONGEST_S, le=_LONGEST_S)]
@@ -115,21 +110,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     sandbox: bool
 
 
-def path_of(terraform: Path, ami_id: str) -> Path:
-    """Return where the record of *ami_id* is; never among receipts, which earlier versions read whole."""
-    return terraform / "benches" / f"{ami_id}.json"
-
-
-def write(terraform: Path, record: Bench) -> Path:
-    """Write *record* beside the code that will use the AMI; return where. The last bench of an AMI is the one believed.
-
-    Raises:
-        UsageError: The file cannot be written.
-    """
-    path = path_of(terraform, record.ami_id)
-    text = msgspec.json.format(msgspec.json.encode(record), indent=2).decode() + "\n"
-    write_atomic(path, text, what=_WHAT)
-    return path
+RECORDS = Records(type=Bench, task="bench", of="a bench", folder="benches")
 
 
 def refusal(measured: Measured, *, max_regression: float, target_s: float | None) -> str | None:
@@ -181,32 +162,3 @@ def _median_of(against: Against) -> str:
 
 def _signed(seconds: float) -> str:
     return f"{'-' if seconds < 0 else '+'}{show_duration(abs(seconds))}"
-
-
-def fitting(terraform: Path, ami_id: str, tags: Mapping[str, str], *, sandbox: bool) -> Bench | str:
-    """Return the record that fits the AMI, or why there is none.
-
-    Args:
-        terraform: The folder of the code that will use it.
-        ami_id: The AMI.
-        tags: Its tags, as EC2 shows them now.
-        sandbox: Whether the question is about the sandbox: its records count there only.
-
-    Raises:
-        UsageError: There is a record that cannot be read.
-    """
-    path = path_of(terraform, ami_id)
-    if not path.exists():
-        return f"there is no record {path.name} of a bench"
-    try:
-        record = msgspec.json.decode(read_text(path, what=_WHAT), type=Bench)
-    except msgspec.MsgspecError as exc:
-        msg = f"The {_WHAT} {path} cannot be read: {exc}. Run `invoke bench --ami {ami_id}` again."
-        raise UsageError(msg) from exc
-    if record.ami_id != ami_id:
-        return f"{path.name} is about {record.ami_id}"
-    if record.sandbox != sandbox:
-        return f"{path.name} is of {'the sandbox' if record.sandbox else 'AWS'}"
-    if (record.image_digest, record.fingerprints) != facts_of(tags):
-        return f"{path.name} is about an AMI made from something else than its tags say now"
-    return record

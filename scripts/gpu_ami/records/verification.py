@@ -14,16 +14,14 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from gpu_ami.errors import UsageError
-from gpu_ami.files import read_text, write_atomic
-from gpu_ami.records.tags import FINGERPRINT_PREFIX, IMAGE_DIGEST_TAG, VERIFIED_TAG
+from gpu_ami.records.ami_record import Records
+from gpu_ami.records.tags import VERIFIED_TAG
 
 FORMAT: Literal["gpu-ami-verification-1"] = "gpu-ami-verification-1"
 # What the AMI's tag ends with where a check failed.
 FAILED = "/failed"
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 _TAG = re.compile(rf"(?P<when>{_TIME})/(?P<type>[^/]+)(?P<failed>{FAILED})?", re.ASCII)
-_WHAT = "verification record"
 
 
 class CheckRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,27 +78,7 @@ def shown(tag: str) -> str:
     return f"{'failed its verification' if said['failed'] else 'was verified'} {said['when']} on a {said['type']}"
 
 
-def facts_of(tags: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """Return the image digest and the fingerprints that an AMI's *tags* say it was made from."""
-    fingerprints = {key: value for key, value in sorted(tags.items()) if key.startswith(FINGERPRINT_PREFIX)}
-    return tags.get(IMAGE_DIGEST_TAG, ""), fingerprints
-
-
-def path_of(terraform: Path, ami_id: str) -> Path:
-    """Return where the record of *ami_id* is; never among receipts, which earlier versions read whole."""
-    return terraform / "verifications" / f"{ami_id}.json"
-
-
-def write(terraform: Path, record: Verification) -> Path:
-    """Write *record* beside the code that will use the AMI; return where.
-
-    Raises:
-        UsageError: The file cannot be written.
-    """
-    path = path_of(terraform, record.ami_id)
-    text = msgspec.json.format(msgspec.json.encode(record), indent=2).decode() + "\n"
-    write_atomic(path, text, what=_WHAT)
-    return path
+RECORDS = Records(type=Verification, task="verify", of="a verification", folder="verifications")
 
 
 def why_not(terraform: Path, ami_id: str, tags: Mapping[str, str], *, sandbox: bool) -> str | None:
@@ -115,7 +93,7 @@ def why_not(terraform: Path, ami_id: str, tags: Mapping[str, str], *, sandbox: b
     Raises:
         UsageError: There is a record that cannot be read.
     """
-    record = _fitting(terraform, ami_id, tags, sandbox=sandbox)
+    record = RECORDS.fitting(terraform, ami_id, tags, sandbox=sandbox)
     if failure := _failure(record, tags):
         return failure
     if isinstance(record, str):
@@ -133,7 +111,7 @@ def why_failed(terraform: Path, ami_id: str, tags: Mapping[str, str], *, sandbox
     Raises:
         UsageError: There is a record that cannot be read.
     """
-    return _failure(_fitting(terraform, ami_id, tags, sandbox=sandbox), tags)
+    return _failure(RECORDS.fitting(terraform, ami_id, tags, sandbox=sandbox), tags)
 
 
 def _failure(record: Verification | str, tags: Mapping[str, str]) -> str | None:
@@ -147,26 +125,6 @@ def _failure(record: Verification | str, tags: Mapping[str, str]) -> str | None:
         return None
     bad = record.failed
     return f"its verification failed ({bad[0].check}: {bad[0].detail})" if bad else None
-
-
-def _fitting(terraform: Path, ami_id: str, tags: Mapping[str, str], *, sandbox: bool) -> Verification | str:
-    """Return the record that fits the AMI, or why there is none."""
-    path = path_of(terraform, ami_id)
-    if not path.exists():
-        return f"there is no record {path.name} of a verification"
-    try:
-        record = msgspec.json.decode(read_text(path, what=_WHAT), type=Verification)
-    except msgspec.MsgspecError as exc:
-        msg = f"The {_WHAT} {path} cannot be read: {exc}. Run `invoke verify --ami {ami_id}` again."
-        raise UsageError(msg) from exc
-    digest, fingerprints = facts_of(tags)
-    if record.ami_id != ami_id:
-        return f"{path.name} is about {record.ami_id}"
-    if record.sandbox != sandbox:
-        return f"{path.name} is of {'the sandbox' if record.sandbox else 'AWS'}"
-    if (record.image_digest, record.fingerprints) != (digest, fingerprints):
-        return f"{path.name} is about an AMI made from something else than its tags say now"
-    return record
 
 
 def outcome(
@@ -185,7 +143,7 @@ def outcome(
     Raises:
         UsageError: There is a record that cannot be read.
     """
-    record = _fitting(terraform, ami_id, tags, sandbox=sandbox)
+    record = RECORDS.fitting(terraform, ami_id, tags, sandbox=sandbox)
     if _failure(record, tags):
         return "failed"
     said = _TAG.fullmatch(tags.get(VERIFIED_TAG, ""))

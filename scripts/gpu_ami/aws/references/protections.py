@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from gpu_ami.aws.caller import Caller, RefusedError
-from gpu_ami.aws.images import is_gone, launch_permissions, public_snapshots
+from gpu_ami.aws.images import Image, is_gone, launch_permissions, public_snapshots
 from gpu_ami.aws.references.source import Found, Reference, SourceQuery, members, side_by_side
 from gpu_ami.units import show_usd
 
@@ -51,67 +51,54 @@ def _permissions(caller: Caller, image_id: str) -> tuple[dict[str, str], ...]:
         raise
 
 
-class AwsBackup:
+class _Marked:
+    """What the account's own AMIs show by themselves: nothing is called."""
+
+    name = ""
+    service = ""
+    is_essential = False
+    is_use = False
+    reads: tuple[str, ...] = ()
+
+    def find(self, caller: Caller, query: SourceQuery) -> Found:
+        """Return the AMIs that show why they stay."""
+        del caller
+        told = ((image.image_id, self._why(image)) for image in query.images)
+        return Found([Reference(image_id, self.name, why) for image_id, why in told if why])
+
+    def _why(self, image: Image) -> str:
+        """Return why the AMI stays; empty when it shows nothing."""
+        raise NotImplementedError
+
+
+class AwsBackup(_Marked):
     """AMIs that AWS Backup made: EC2 refuses to deregister them, and a restore needs them."""
 
     name = "aws-backup"
-    service = ""
-    is_essential = False
-    is_use = False
-    reads: tuple[str, ...] = ()
 
-    def find(self, caller: Caller, query: SourceQuery) -> Found:
-        """Return the AMIs with Backup's name or tags."""
-        del caller
-        return Found(
-            [
-                Reference(image.image_id, self.name, "managed by AWS Backup: delete its recovery point instead")
-                for image in query.images
-                if image.name.startswith("AwsBackup_") or any(key.startswith("aws:backup:") for key in image.tags)
-            ]
-        )
+    def _why(self, image: Image) -> str:
+        is_its = image.name.startswith("AwsBackup_") or any(key.startswith("aws:backup:") for key in image.tags)
+        return "managed by AWS Backup: delete its recovery point instead" if is_its else ""
 
 
-class LifecycleManager:
+class LifecycleManager(_Marked):
     """AMIs that a Data Lifecycle Manager policy made and will delete itself."""
 
     name = "lifecycle-manager"
-    service = ""
-    is_essential = False
-    is_use = False
-    reads: tuple[str, ...] = ()
 
-    def find(self, caller: Caller, query: SourceQuery) -> Found:
-        """Return the AMIs with the policy's tags."""
-        del caller
-        return Found(
-            [
-                Reference(image.image_id, self.name, "managed by a Data Lifecycle Manager policy")
-                for image in query.images
-                if any(key.startswith(("aws:dlm:", "dlm:managed")) for key in image.tags)
-            ]
-        )
+    def _why(self, image: Image) -> str:
+        is_its = any(key.startswith(("aws:dlm:", "dlm:managed")) for key in image.tags)
+        return "managed by a Data Lifecycle Manager policy" if is_its else ""
 
 
-class DeregistrationProtection:
+class DeregistrationProtection(_Marked):
     """AMIs that somebody protected from being deregistered, the cool-down after it included."""
 
     name = "deregistration-protection"
-    service = ""
-    is_essential = False
-    is_use = False
-    reads: tuple[str, ...] = ()
 
-    def find(self, caller: Caller, query: SourceQuery) -> Found:
-        """Return the AMIs whose protection is anything but off."""
-        del caller
-        return Found(
-            [
-                Reference(image.image_id, self.name, f"deregistration protection is {image.protection}")
-                for image in query.images
-                if image.protection not in ("", "disabled")
-            ]
-        )
+    def _why(self, image: Image) -> str:
+        is_off = image.protection in ("", "disabled")
+        return "" if is_off else f"deregistration protection is {image.protection}"
 
 
 class SnapshotLocks:
