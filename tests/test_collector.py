@@ -1,4 +1,4 @@
-"""The garbage collector stays away from short commands and works in the one that lasts."""
+"""The garbage collector stays away from short commands and works in the one that lasts; threads are patient."""
 
 from __future__ import annotations
 
@@ -55,4 +55,18 @@ def test_a_c_library_without_the_setting_is_left_alone(there: Any, monkeypatch: 
     """It saves memory where it can: macOS, Windows and musl have nothing of the kind."""
     monkeypatch.setattr("ctypes.CDLL", there)
 
-    collector.one_heap()
+    collector.for_many_threads()
+
+
+def test_many_threads_ask_for_the_interpreter_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds that wait for it would wake up two hundred times a second each; who has set more keeps it."""
+    intervals = [0.005, 0.2]
+    monkeypatch.setattr("sys.getswitchinterval", lambda: intervals[0])
+    said: list[float] = []
+    monkeypatch.setattr("sys.setswitchinterval", said.append)
+
+    collector.for_many_threads()
+    intervals.pop(0)
+    collector.for_many_threads()
+
+    assert said == [0.05, 0.2]

@@ -32,7 +32,9 @@ POLICY = Policy(older_than=timedelta(days=30), keep=1, scope=Scope(family="gpu-b
 
 
 def read_places(access: Access, accounts: int, regions: list[str]) -> dict[str, int]:
-    """Read every place to the end."""
+    """Read every place to the end; of more than one account as a fleet's are read, by a commit that knows how."""
+    if accounts > 1 and (prepare := getattr(collector, "for_many_threads", None)):
+        prepare()
     try:
         from gpu_ami.aws.sts import assume
     except ImportError:  # where the earlier commit has it
@@ -66,7 +68,7 @@ def plan_fleet(access: Access, regions: list[str], *, like_c7n: bool = False) ->
     from gpu_ami.fleet.entry import enter_all, hub_of, members_by
     from gpu_ami.settings import Fleet, OrganizationScope
 
-    collector.one_heap()
+    collector.for_many_threads()
     now = datetime.now(timezone.utc)
     fleet = Fleet(organization=OrganizationScope())
     hub = hub_of(access, fleet)

@@ -151,7 +151,7 @@ def lists(folder: Path, url: str, shards: str) -> Said:
 
 def shard(folder: Path, url: str, name: str) -> Said:
     """Write one part."""
-    collector.one_heap()
+    collector.for_many_threads()
     listed, _ = fleet_list.load(folder / "fleet.json")
     rows = listed.members_of(name)
     hub = hub_of(Access(region=REGIONS[0], endpoint_url=url), FLEET)
@@ -165,7 +165,7 @@ def shard(folder: Path, url: str, name: str) -> Said:
 def merged(folder: Path) -> Said:
     """Put the parts together and decide; what that took is without writing the plan for the comparison."""
     began = time.perf_counter()
-    collector.one_heap()
+    collector.for_many_threads()
     listed, _ = fleet_list.load(folder / "fleet.json")
     expected = Expected(
         listed=listed,
@@ -190,7 +190,7 @@ def _took(began: float) -> Said:
 
 def one(folder: Path, url: str) -> Said:
     """Do the same in one run, of the same moment."""
-    collector.one_heap()
+    collector.for_many_threads()
     listed, _ = fleet_list.load(folder / "fleet.json")
     entered, _ = _entered(url)
     locations = [

@@ -17,6 +17,9 @@ from gpu_ami.coldstart.assumptions import FITTED, Range, assumed
 from gpu_ami.coldstart.calibration import Judged
 from gpu_ami.console import Console
 
+# One worker computes once what they look at.
+pytestmark = pytest.mark.xdist_group("calibration")
+
 _PAGE = Path(__file__).parents[2] / "docs" / "coldstart.md"
 _BEGIN, _END = "<!-- Written by `python -m tests.coldstart.test_calibration`. -->\n", "<!-- End. -->"
 

@@ -59,7 +59,7 @@ def run(run: Invocation, request: Request) -> None:
     acts = not run.options.dry_run
     if acts:
         run.announce()
-    collector.one_heap()
+    collector.for_many_threads()
     process.allow_many_files()
     hub = hub_of(run.access, fleet)
     saved = plans.load(saved_file(run, file), hub=hub.identity.account, now=now)

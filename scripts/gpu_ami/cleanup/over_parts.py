@@ -39,7 +39,7 @@ def run(run: Invocation, request: Request) -> None:
     files = files_of([Path(name) for name in request.references])
     if request.plan:
         check_writable(Path(request.plan), what="clean-up plan")
-    collector.one_heap()
+    collector.for_many_threads()
     with run.console.step(f"reading {show_count(len(files), 'part')} and the working tree"):
         now, unknown = _time(run)
         expected = Expected(

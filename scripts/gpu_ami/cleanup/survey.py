@@ -115,7 +115,7 @@ def run(run: Invocation, request: Request) -> None:
     if run.options.dry_run:
         run.console.dry_run([f"# enter {show_count(len(rows), 'account')}, read them and write {out}"])
         return
-    collector.one_heap()
+    collector.for_many_threads()
     process.allow_many_files()
     hub = hub_of(run.access, fleet)
     if hub.identity.account != listed.hub.account:

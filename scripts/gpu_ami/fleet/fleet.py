@@ -201,7 +201,7 @@ def find(run: Invocation, fleet: Fleet) -> Found:
 
 
 def _find(run: Invocation, fleet: Fleet) -> Found:
-    collector.one_heap()
+    collector.for_many_threads()
     process.allow_many_files()
     hub = hub_of(run.access, fleet)
     listed = members_by(hub, fleet, datetime.now(timezone.utc).date())
