@@ -61,6 +61,7 @@ console.log("dotenv (npm)", require("dotenv").parse(text).ECS_ENGINE_AUTH_DATA)'
 echo "versions:   docker/cli 29.9.3, compose-go 2.16.2, godotenv 1.5.1, python-dotenv 1.2.4, dotenv 18.0.10 (npm)"
 echo "good guess: $(cut -d= -f2- ecs.config), as written, from each"
 echo "seen:       ${seen//$'\n'/$'\n'            }"
+# shellcheck disable=SC2016 # The file's own text is meant.
 [[ $seen == 'Compose {"registry.example":{"password":"up#1"}}
 docker --env-file {"registry.example":{"password":"up$ONCE#1"}}
 dotenv (npm) {"registry.example":{"password":"up$ONCE

@@ -52,7 +52,8 @@ from docker.utils import parse_repository_tag
 print(*parse_repository_tag(sys.argv[1]))' "$image" | short)
 js=$(node -e 'const { registry, namespace, repository, tag } = require("docker-parse-image")(process.argv[1])
 console.log([registry, namespace, repository].join("/"), tag)' "$image" | short)
-echo "versions:   distribution/reference 0.6.0 (Docker's), go-containerregistry 0.22.1 (crane), docker 7.2.0 (Python), docker-parse-image 3.0.1 (npm)"
+echo "versions:   distribution/reference 0.6.0 (Docker's), go-containerregistry 0.22.1 (crane), docker 7.2.0 (Python),"
+echo "            docker-parse-image 3.0.1 (npm)"
 echo "good guess: registry.example/gpu/jobs:v1@DIGEST has repository registry.example/gpu/jobs and tag v1 in each"
 echo "seen:       Docker, crane      ${go//$'\n'/; }"
 echo "            docker (Python)    $python"

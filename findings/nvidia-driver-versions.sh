@@ -47,7 +47,8 @@ except ValueError:
     print("semver (Python) refused")
 END
 go mod init finding >/dev/null 2>&1
-go mod edit -require github.com/hashicorp/go-version@v1.9.0 -require github.com/Masterminds/semver/v3@v3.5.0 -require golang.org/x/mod@v0.43.0
+go mod edit -require github.com/hashicorp/go-version@v1.9.0 -require github.com/Masterminds/semver/v3@v3.5.0 \
+  -require golang.org/x/mod@v0.43.0
 go build -o read . >build.log 2>&1 || { cat build.log >&2 && exit 2; }
 driver=580.95.05
 seen=$(./read "$driver" && venv/bin/python read.py "$driver" &&

@@ -55,7 +55,7 @@ echo "good guess: a package URL has one canonical form, so bills of different to
 echo "seen:       Python     ${python//$'\n'/  }"
 echo "            Go         ${go//$'\n'/  }"
 echo "            JavaScript ${js//$'\n'/  }"
-image=pkg:oci/jobs@sha256:0abc?repository_url=registry.example
+image="pkg:oci/jobs@sha256:0abc?repository_url=registry.example"
 torch=pkg:pypi/torch@2.9.0
 [[ $python == "$image/gpu"$'\n'"$torch%2Bcu130" && $go == "$image%2Fgpu"$'\n'"$torch%2Bcu130" &&
   $js == "$image%2Fgpu"$'\n'"$torch+cu130" ]] || {
