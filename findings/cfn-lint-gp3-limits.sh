@@ -34,7 +34,7 @@ echo "good guess: the linter has the limits of EC2's own model for gp3: $limits"
 echo "seen:       100 GiB, 40000 IOPS, 2000 MiB/s:   exit $possible $(cut -d: -f6- possible.log)"
 echo "            70000 GiB, 16000 IOPS, 9000 MiB/s: exit $impossible $(cut -d: -f6- impossible.log)"
 [[ $possible == 2 && $(<possible.log) == *"40000 is greater than the maximum of 16000"* && $impossible == 0 &&
-  $limits == "Iops 80,000 Throughput 2,000 VolumeSize 65,536" ]] || {
+$limits == "Iops 80,000 Throughput 2,000 VolumeSize 65,536" ]] || {
   echo "changed: which disks the linter takes" >&2
   exit 1
 }
