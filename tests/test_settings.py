@@ -57,6 +57,8 @@ def test_aws_needs_the_file(tmp_path: Path) -> None:
         ("region: ap-northeast-2\ncleanup: {older: 3}\n", r"unknown key 'older' in cleanup: known keys are older_than"),
         ("region: 5\n", r"region is 5"),
         ("region: Seoul\n", r"region is 'Seoul'"),
+        ("region: |\n  eu-west-1\n", r"region is 'eu-west-1\\n', expected text matching regex '\^.*\$'"),
+        ("region: eu-west-1\nhandover:\n  variable: >\n    gpu_ami_id\n", r"variable is 'gpu_ami_id\\n'"),
         ("account: null\n", r"missing required field `region`"),
         ("region: ap-northeast-2\naccount: 123456789012\n", r"account is 123456789012"),
         ("region: ap-northeast-2\ncleanup: {keep: 0}\n", r"cleanup.keep is 0"),
@@ -126,6 +128,7 @@ def test_the_editors_schema_is_current() -> None:
     committed = json.loads((REPOSITORY / "pipeline.schema.json").read_text())
 
     assert committed == json.loads(json.dumps(schema()))
+    assert r"\\Z" not in json.dumps(schema()), "JavaScript, and so every editor, takes it for a letter"
 
 
 FAMILIES = "region: ap-northeast-2\nfamilies:\n"

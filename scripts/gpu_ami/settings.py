@@ -21,10 +21,10 @@ from gpu_ami.yamltext import as_written, parse_yaml
 
 _Meta = msgspec.Meta
 Region = Annotated[
-    str, _Meta(pattern=r"^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}$", description="AWS region, such as ap-northeast-2")
+    str, _Meta(pattern=r"^[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}\Z", description="AWS region, such as ap-northeast-2")
 ]
-Account = Annotated[str, _Meta(pattern=r"^[0-9]{12}$", description="AWS account id, 12 digits in quotes")]
-_FAMILY = re.compile(r"^[a-z][a-z0-9-]{1,39}$")
+Account = Annotated[str, _Meta(pattern=r"^[0-9]{12}\Z", description="AWS account id, 12 digits in quotes")]
+_FAMILY = re.compile(r"^[a-z][a-z0-9-]{1,39}\Z")
 Family = Annotated[str, _Meta(pattern=_FAMILY.pattern, description="AMIs of one pipeline: lower case, digits, dashes")]
 
 
@@ -39,10 +39,10 @@ class Handover(Section, frozen=True):
         "terraform/gpu-ami.auto.tfvars.json"
     )
     variable: Annotated[
-        str, _Meta(pattern=r"^\S+$", description="Variable that takes the id, or a path to a value in the file")
+        str, _Meta(pattern=r"^\S+\Z", description="Variable that takes the id, or a path to a value in the file")
     ] = "gpu_ami_id"
     parameter: Annotated[
-        Annotated[str, _Meta(pattern=r"^/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$")] | None,
+        Annotated[str, _Meta(pattern=r"^/?[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*\Z")] | None,
         _Meta(description="SSM parameter of `invoke publish`; null: /gpu-ami/FAMILY/ami-id"),
     ] = None
 
@@ -63,11 +63,11 @@ class Verify(Section, frozen=True):
         _Meta(description="What a verification has to come before; handover has `build` verify by itself"),
     ] = "never"
     instance_types: Annotated[
-        tuple[Annotated[str, _Meta(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")], ...],
+        tuple[Annotated[str, _Meta(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+\Z")], ...],
         _Meta(description="GPU types to boot on, in the order to try; empty: cost.instance_type"),
     ] = ()
     instance_profile: Annotated[
-        str, _Meta(pattern=r"^[\w+=,.@-]{1,128}$", description="Its profile: SSM's agent may report, nothing else")
+        str, _Meta(pattern=r"^[\w+=,.@-]{1,128}\Z", description="Its profile: SSM's agent may report, nothing else")
     ] = "gpu-ami-verify"
 
 
@@ -80,16 +80,16 @@ class Bench(Section, frozen=True):
     ] = ()
     hosts: Annotated[int, _Meta(ge=1, le=20, description="Fresh hosts of each arm")] = 3
     instance_type: Annotated[
-        Annotated[str, _Meta(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$")] | None,
+        Annotated[str, _Meta(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+\Z")] | None,
         _Meta(description="The GPU type of all hosts; null: the first of verify.instance_types"),
     ] = None
     python: Annotated[str, _Meta(description="The interpreter in the image that runs the probe")] = "python3"
     imports: Annotated[
-        tuple[Annotated[str, _Meta(pattern=r"^\w+(\.\w+)*$")], ...],
+        tuple[Annotated[str, _Meta(pattern=r"^\w+(\.\w+)*\Z")], ...],
         _Meta(description="Modules that a job imports first, in their order, such as torch"),
     ] = ()
     models: Annotated[
-        tuple[Annotated[str, _Meta(pattern=r"^/.+$")], ...],
+        tuple[Annotated[str, _Meta(pattern=r"^/.+\Z")], ...],
         _Meta(description="Folders and files that a job reads first, as they are on the host and in the container"),
     ] = ("/opt/ml/models",)
 
@@ -104,7 +104,7 @@ class Cleanup(Section, frozen=True):
     ] = None
     regions: Annotated[tuple[Region, ...], _Meta(description="Regions to clean up; empty: the pipeline's region")] = ()
     accounts: Annotated[
-        tuple[Annotated[str, _Meta(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$")], ...],
+        tuple[Annotated[str, _Meta(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+\Z")], ...],
         _Meta(description="Roles in other accounts that use our AMIs; references are read there, nothing is changed"),
     ] = ()
     usage_report_minutes: Annotated[
@@ -119,7 +119,7 @@ class Cleanup(Section, frozen=True):
 class Cost(Section, frozen=True):
     """What `invoke cost` asks about; `invoke cost --inputs` prints every further input with its name."""
 
-    instance_type: Annotated[str, _Meta(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+$", description="What runs the jobs")] = (
+    instance_type: Annotated[str, _Meta(pattern=r"^[a-z0-9-]+\.[a-z0-9-]+\Z", description="What runs the jobs")] = (
         "g5.xlarge"
     )
     market: Annotated[Literal["spot", "on-demand"], _Meta(description="How these instances are bought")] = "spot"
@@ -166,12 +166,12 @@ class Provenance(Section, frozen=True):
     signer: Annotated[
         str,
         _Meta(
-            pattern=r"^(none|keyless|awskms:///.+|[^:]+)$",
+            pattern=r"^(none|keyless|awskms:///.+|[^:]+)\Z",
             description="none, keyless, a KMS key (awskms:///alias/NAME) or a private key's PEM file",
         ),
     ] = "none"
     verifiers: Annotated[
-        tuple[Annotated[str, _Meta(pattern=r"^(awskms:///.+|[^:]+)$")] | KeylessIdentity, ...],
+        tuple[Annotated[str, _Meta(pattern=r"^(awskms:///.+|[^:]+)\Z")] | KeylessIdentity, ...],
         _Meta(description="Whose signature counts: public keys' PEM files, KMS keys, identities; empty: the signer's"),
     ] = ()
     required: Annotated[bool, _Meta(description="Whether an AMI without provenance is refused")] = False
@@ -193,15 +193,15 @@ class FamilySettings(Section, frozen=True):
     promotion: Promotion = Promotion()
 
 
-Role = Annotated[str, _Meta(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$")]
-RoleName = Annotated[str, _Meta(pattern=r"^[\w+=,.@/-]{1,128}$")]
+Role = Annotated[str, _Meta(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+\Z")]
+RoleName = Annotated[str, _Meta(pattern=r"^[\w+=,.@/-]{1,128}\Z")]
 
 
 class OrganizationScope(Section, frozen=True):
     """Which accounts of the organization are in the fleet."""
 
     ou_paths: Annotated[
-        tuple[Annotated[str, _Meta(pattern=r"^o-[a-z0-9]+/r-[a-z0-9]+/(ou-[a-z0-9-]+/)*$")], ...],
+        tuple[Annotated[str, _Meta(pattern=r"^o-[a-z0-9]+/r-[a-z0-9]+/(ou-[a-z0-9-]+/)*\Z")], ...],
         _Meta(description="Units, each as o-…/r-…/ou-…/, with all that is below; empty: the whole organization"),
     ] = ()
 
@@ -461,8 +461,18 @@ def _check_fleet(fleet: Fleet, source: str) -> None:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON schema of pipeline.yaml, for editors."""
-    return msgspec.json.schema(Settings)
+    r"""Return the JSON schema of pipeline.yaml, for editors, whose regular expressions know no ``\Z``."""
+    whole: dict[str, Any] = _for_editors(msgspec.json.schema(Settings))
+    return whole
+
+
+def _for_editors(part: Any) -> Any:
+    if isinstance(part, list):
+        return [_for_editors(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    ends = {"pattern": re.sub(r"\\Z$", "$", part["pattern"])} if isinstance(part.get("pattern"), str) else {}
+    return {key: _for_editors(value) for key, value in part.items()} | ends
 
 
 def _checked_region(region: str) -> str:
@@ -527,6 +537,7 @@ def _explain(problem: str, raw: Any, text: str, source: str, *, of_family: str |
     if match and match["key"]:
         key = next((key for key in value if not isinstance(key, str)), None)
         return f"{source}{': ' if at else ''}{at} has the key {key!r}, which is no text: keys are names of settings."
+    what = what.replace(r"\\Z'", "$'")  # as people write the end; Python's $ is also before a last line break
     message = _TYPES.sub(lambda types: " or ".join(_TYPE_NAMES[name] for name in types[1].split(" | ")), what)
     shown = f" is {_shown(value, text, steps)}" if at else ""
     quotes = (

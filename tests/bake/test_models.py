@@ -49,6 +49,8 @@ def test_the_repository_s_own_file_is_good() -> None:
         ("- {url: https://h/a, path: a/../../b}", "entry 1: path must be a relative path"),
         ("- {url: https://h/a, path: a, sha256: 5ec2e7}", "entry 1: sha256 must be 64 hexadecimal digits"),
         ("- {url: https://h/a, path: 5}", "entry 1: path must be"),
+        ("- path: a\n  url: >\n    https://h/a?s=5ec2e7\n", "entry 1: url must be an http(s) or s3 address"),
+        ("- url: https://h/a\n  path: |\n    a\n", "entry 1: path must be a relative path"),
         ("- {url: https://h/a}", "entry 1: object missing required field `path`"),
         ("- {url: https://h/a, path: a, sha: x}", "entry 1: object contains unknown field `sha`"),
         ("- just text", "entry 1: expected `object`, got `str`"),

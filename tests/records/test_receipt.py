@@ -157,6 +157,15 @@ def test_no_folder_is_no_history(tmp_path: Path) -> None:
                 "changes": [{"address": "a", "new": "ami-<script>"}],
             }
         ),
+        json.dumps(
+            {
+                "when": "2026-11-24T12:00:00Z",
+                "who": "x",
+                "account": "1",
+                "region": "r",
+                "changes": [{"address": "a", "new": f"{A}\n"}],
+            }
+        ),
         "[" * 100_000,
     ],
 )

@@ -23,9 +23,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         sha256: Its checksum, 64 hexadecimal digits; empty takes what arrives.
     """
 
-    url: Annotated[str, msgspec.Meta(pattern=r"^(https?|s3)://[^\"\\\s]+$")]
-    path: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$")]
-    sha256: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?$")] = ""
+    url: Annotated[str, msgspec.Meta(pattern=r"^(https?|s3)://[^\"\\\s]+\Z")]
+    path: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*\Z")]
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
 
 
 _AT = re.compile(r"^(?P<what>.*?) - at `\$\[(?P<number>\d+)\](?:\.(?P<key>\w+))?`$", re.DOTALL)

@@ -30,7 +30,7 @@ class BuildFacts(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     format: int = FORMAT
-    ami: Annotated[str, msgspec.Meta(pattern=f"^{AMI_ID.pattern}$")]
+    ami: Annotated[str, msgspec.Meta(pattern=rf"^{AMI_ID.pattern}\Z")]
     amis: dict[str, str] = {}
     tags: dict[_Text, _Text] = {}
     settings: dict[_Text, bool | int | float | _Text] = {}

@@ -25,7 +25,7 @@ FOLDER = "receipts"
 FORMAT = 1
 Action = Literal["apply", "rollback", "publish"]
 Status = Literal["started", "applied", "failed"]
-_Ami = Annotated[str, msgspec.Meta(pattern=f"^{AMI_ID.pattern}$")]
+_Ami = Annotated[str, msgspec.Meta(pattern=rf"^{AMI_ID.pattern}\Z")]
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

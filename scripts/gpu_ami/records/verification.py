@@ -54,7 +54,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     region: str
     account: str
     instance_type: str
-    verified_at: Annotated[str, msgspec.Meta(pattern=f"^{_TIME}$")]
+    verified_at: Annotated[str, msgspec.Meta(pattern=rf"^{_TIME}\Z")]
     image_digest: str
     fingerprints: dict[str, str]
     checks: tuple[CheckRecord, ...]
