@@ -119,9 +119,9 @@ class DemoOrganization:
             texts.append(run.console._out.getvalue())  # type: ignore[union-attr]
         return json.loads(texts[0]), texts[1], error
 
-    def maker(self, account: str) -> Maker:
+    def maker(self, account: str, region: str = REGION) -> Maker:
         """Return what makes things in *account*."""
-        where = DemoLocation(account, REGION, "", "", "")
+        where = DemoLocation(account, region, "", "", "")
         return Maker(where, datetime.now(timezone.utc).replace(tzinfo=None))
 
 
