@@ -26,7 +26,7 @@ from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from tests.support import plans
 from tests.support.account import OTHER_REGION, REGION, Task, World, other_region, task
 from tests.support.fake_terraform import FakeTerraform
-from tests.support.provenances import FakePacker, private_pem, prove, public_pem, said, statement
+from tests.support.provenances import FakePacker, bucket_store, private_pem, prove, public_pem, said, statement
 
 KEY, OTHER_KEY = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
 
@@ -85,6 +85,36 @@ def test_an_ami_that_has_lost_its_tag_is_refused(here: World, root: Path) -> Non
     path.unlink()
     archive.keep(root / "packer/builds", str(ami.id), {archive.PROVENANCE: "{}"})
     with pytest.raises(SafetyError, match="there is packer/builds/"):
+        judge(here, root, ami)
+
+
+def test_an_ami_that_has_lost_its_tag_is_refused_where_only_the_bucket_has_its_file(here: World, root: Path) -> None:
+    """The runner that baked it is gone with its tree, and EC2 had refused the tag: a person's machine let it pass."""
+    ami, old = here.image(5), here.image(9)
+    data = prove(root, ami)
+    store = bucket_store(here, root)
+    store.share(str(ami.id), {archive.PROVENANCE: data.read_text()})
+    store.share(str(old.id), {archive.RELEASE: "{}"})
+    data.unlink()
+    del here.maker.ec2.tags[ami.id]["gpu-ami:provenance"]
+
+    with pytest.raises(SafetyError, match=rf"there is s3://states/gpu/builds/{ami.id}/provenance\.json, but the AMI"):
+        judge(here, root, ami)
+    assert judge(here, root, old).state == "none"
+    # A copy's lies under the AMI that it was made from, beside those that are other builds'.
+    old.source_image_id = str(ami.id)
+    assert judge(here, root, old).state == "none"
+    store.share(str(ami.id), {archive.PROVENANCE: json.dumps(statement({REGION: str(old.id)}, said()))})
+    with pytest.raises(SafetyError, match=f"there is s3://.*/{ami.id}/"):
+        judge(here, root, old)
+    # Who may not read there has AMIs of before there was provenance, too.
+    here.aws.gate.deny("s3:*")
+    done = task(here, root)
+    assert [verdict.state for verdict in attested.check(done.run, {REGION: str(ami.id)})] == ["none"]
+    assert f"Whether {ami.id}, which has no tag gpu-ami:provenance, had a provenance" in done.err.getvalue()
+    here.aws.gate.clear()
+    here.aws.gate.fail("NoSuchBucket", service="s3", status=404)
+    with pytest.raises(AwsError, match="NoSuchBucket"):
         judge(here, root, ami)
 
 

@@ -85,23 +85,26 @@ def rescuing(run: Invocation, made: manifests.Build, written: Written) -> Iterat
     """Keep at least the provenance where something ends the build inside the block, before `keep` has come to it.
 
     What Packer wrote ends with this command. Without a file and a tag the AMI would pass for one of before there was
-    provenance, however it differs from its record; with the file it is refused until somebody has looked.
+    provenance, however it differs from its record; with the file it is refused until somebody has looked. A workflow's
+    machine ends with the build, so it goes to the bucket, too.
     """
     try:
         yield
     except BaseException:
-        with contextlib.suppress(PipelineError):
-            _rescue(run, made, written)
+        if archive.PROVENANCE in written.files:
+            ami = made.amis[run.access.region]
+            with contextlib.suppress(PipelineError):
+                _rescue(run, made, ami, written)
+            with contextlib.suppress(PipelineError):
+                BuildStore(run.workspace.builds, run.workspace.terraform, run.access).share(ami, written.files)
         raise
 
 
-def _rescue(run: Invocation, made: manifests.Build, written: Written) -> None:
-    ami, text = made.amis[run.access.region], written.files.get(archive.PROVENANCE)
+def _rescue(run: Invocation, made: manifests.Build, ami: str, written: Written) -> None:
     there = archive.read(run.workspace.builds, ami, (archive.PROVENANCE,)).get(archive.PROVENANCE)
-    if text is None or there == text:
-        return
-    _take_away_earlier(run, made)
-    archive.keep(run.workspace.builds, ami, written.files)
+    if there != written.files[archive.PROVENANCE]:
+        _take_away_earlier(run, made)
+        archive.keep(run.workspace.builds, ami, written.files)
 
 
 def _take_away_earlier(run: Invocation, made: manifests.Build) -> None:

@@ -437,7 +437,8 @@ def _blocks_of_finishing(run: Invocation, killed: Mapping[str, Sequence[Replay]]
         return ()
     survey.query_regions({entry.image.region for replay in replays for entry in replay.entries.values()})
     failed = find_blocks(survey.reports, survey.policy, is_change=False)
-    return tuple(f"{run.workspace.shown(replays[0].path)} of a killed run is to be finished, but {why}" for why in failed)
+    shown = run.workspace.shown(replays[0].path)
+    return tuple(f"{shown} of a killed run is to be finished, but {why}" for why in failed)
 
 
 def _idle(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpu_ami import process, scratch
+from gpu_ami.aws.caller import RefusedError
 from gpu_ami.errors import AwsError, PipelineError, SafetyError, UsageError
 from gpu_ami.files import read_text, write_atomic
 from gpu_ami.foreign_text import limited
@@ -230,13 +231,7 @@ def keep(run: Invocation, verdicts: Sequence[Verdict]) -> None:
 
 def _without_tag(run: Invocation, image: Image, home: str | None) -> Verdict:
     """Judge an AMI without the tag: one of before there was provenance, by hand, or one that has lost its tag."""
-    ami = image.image_id
-    left = [path for path in _places(run, ami) if path.exists()]
-    # Of a copy that the build has made they lie there; they may as well be those of what it was baked on.
-    for other in _others(image, home):
-        left += [path for path in _places(run, other) if path.exists() and _is_about(path, image)]
-    if left:
-        where = run.workspace.shown(left[0])
+    if (where := _left_in_tree(run, image, home) or _left_in_bucket(run, image, home)) is not None:
         msg = (
             f"there is {where}, but the AMI has no tag {PROVENANCE_TAG}: who took it away? Where a build was cut "
             "short, or EC2 refused it, its value is the SHA-256 of that file"
@@ -248,7 +243,37 @@ def _without_tag(run: Invocation, image: Image, home: str | None) -> Verdict:
             "set it to false as long as this AMI is needed"
         )
         raise SafetyError(msg)
-    return Verdict(ami_id=ami, state="none")
+    return Verdict(ami_id=image.image_id, state="none")
+
+
+def _left_in_tree(run: Invocation, image: Image, home: str | None) -> str | None:
+    """Return where the working tree has the provenance of an AMI without the tag; None where it has none."""
+    left = [path for path in _places(run, image.image_id) if path.exists()]
+    # Of a copy that the build has made they lie there; they may as well be those of what it was baked on.
+    for other in _others(image, home):
+        left += [path for path in _places(run, other) if path.exists() and _is_about(path, image)]
+    return run.workspace.shown(left[0]) if left else None
+
+
+def _left_in_bucket(run: Invocation, image: Image, home: str | None) -> str | None:
+    """Return where the bucket has the provenance of an AMI without the tag; None where it has none, or none is known.
+
+    The machine that baked it may be gone, with the tree that had the file: a workflow's is. Who may not read the
+    archives there is told so, and goes on: that right is younger than AMIs of before there was provenance.
+    """
+    store = BuildStore(run.workspace.builds, run.workspace.terraform, run.access)
+    try:
+        for ami in (image.image_id, *_others(image, home)):
+            text = store.shared(ami, archive.PROVENANCE)
+            if text is not None and (ami == image.image_id or _names(text.encode(), image)):
+                return f"{store.url(ami)}{archive.PROVENANCE}"
+    except RefusedError as exc:
+        if not exc.is_denied:
+            raise
+        run.console.warn(f"Whether {image.image_id}, which has no tag {PROVENANCE_TAG}, had a provenance: {exc}")
+    except UsageError as exc:
+        raise SafetyError(str(exc)) from exc
+    return None
 
 
 def _others(image: Image, home: str | None) -> list[str]:
@@ -266,7 +291,14 @@ def _places(run: Invocation, ami: str) -> tuple[Path, Path]:
 
 def _is_about(path: Path, image: Image) -> bool:
     try:
-        return provenance.parse(_content(path), source=str(path)).amis.get(image.region) == image.image_id
+        return _names(_content(path), image)
+    except PipelineError:
+        return False
+
+
+def _names(data: bytes, image: Image) -> bool:
+    try:
+        return provenance.parse(data, source=_WHAT).amis.get(image.region) == image.image_id
     except PipelineError:
         return False
 
