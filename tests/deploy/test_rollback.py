@@ -106,6 +106,28 @@ def test_an_unconfirmed_rollback_leaves_the_variable_as_it_was(
     assert _is_on(terraform, amis[2])
 
 
+def test_what_was_handed_over_meanwhile_stays(
+    terraform: FakeTerraform, amis: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build ended while the question waited: to put the file back as it was would take its AMI away."""
+    newest = terraform.here.image(1).id
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    done = task(terraform.here, terraform.folder.parent)
+
+    def answer(_question: str) -> str:
+        terraform.hand_over(newest)
+        return "no"
+
+    monkeypatch.setattr(done.run.console, "ask", answer)
+
+    with pytest.raises(SafetyError, match="not confirmed"):
+        rollback.run(done.run, Request(ask=True))
+
+    assert terraform.handed_over == newest
+    assert "is not put back as it was: " in done.err.getvalue()
+    assert "is as it was" not in done.err.getvalue()
+
+
 def test_a_file_that_was_not_there_is_not_left_behind(terraform: FakeTerraform, amis: list[str]) -> None:
     """A refused rollback with --to in a checkout without the file."""
     file = terraform.folder / "gpu-ami.auto.tfvars.json"

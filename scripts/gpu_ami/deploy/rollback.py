@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from gpu_ami.deploy import apply, ownership, plan, root_module
 from gpu_ami.deploy.history import about, agreed_target, rolled_back_from, steps_back
 from gpu_ami.deploy.root_module import Root
-from gpu_ami.errors import UsageError
-from gpu_ami.files import write_atomic
+from gpu_ami.errors import PipelineError, UsageError
 from gpu_ami.handover import change as changes
 from gpu_ami.handover import update_tfvars
 from gpu_ami.handover.receipt_store import ReceiptStore
@@ -133,9 +132,19 @@ def _written(run: Invocation, ami_id: str) -> Iterator[Callable[[], None]]:
         yield lambda: begun.append(True)
     except BaseException:
         if change.changed and not begun:
-            if change.before:
-                write_atomic(change.file, change.before, what="Terraform variables file")
-            else:
-                change.file.unlink(missing_ok=True)
-            run.console.say(f"{shown} is as it was: nothing was applied.")
+            _put_back(run, change)
         raise
+
+
+def _put_back(run: Invocation, change: changes.Change) -> None:
+    """Write what was in the file before; where somebody has handed another AMI over meanwhile, that one stays.
+
+    A question may have waited for an hour. What ended the rollback is what is to be said, and not what ended this.
+    """
+    shown = run.workspace.shown(change.file)
+    try:
+        changes.undo(change)
+    except PipelineError as exc:
+        run.console.warn(f"Nothing was applied, but {shown} is not put back as it was: {exc}")
+    else:
+        run.console.say(f"{shown} is as it was: nothing was applied.")
