@@ -345,6 +345,10 @@ def test_in_a_quiet_account_a_killed_run_is_not_finished(demo: DemoOrganization)
 
     assert snapshot in make.ec2.snapshots
     assert f"{SHARED}unused" not in demo.images(demo.hub)
+    # What --yes does beside the plan is said with it.
+    run = demo.run()
+    cleanup.run(run, cleanup.Request(fleet=True, regions=(REGION,)))
+    assert "cleanup-0.jsonl is of a run that was cut off: --yes finishes it" in run.console._err.getvalue()  # type: ignore[union-attr]
     believed = Flags(allow_no_references=True)
     assert demo.ids["video"] in [row["account"] for row in demo.cleanup(yes=True, flags=believed)["journals"]]
     assert snapshot not in make.ec2.snapshots

@@ -9,10 +9,10 @@ from pathlib import Path
 from gpu_ami.aws.caller import Caller
 from gpu_ami.cleanup.execute import Apply, Result
 from gpu_ami.cleanup.inventory import Survey
-from gpu_ami.cleanup.journal import Journal, JournalError, Replay, cut_short, new_path
+from gpu_ami.cleanup.journal import Journal, JournalError, Replay, cut_short, new_path, unfinished
 from gpu_ami.cleanup.journal_events import LEFT, Begin, Done, End, Left, outcome_texts
 from gpu_ami.cleanup.plan_document import Plan
-from gpu_ami.cleanup.snapshots import OrphanedSnapshots
+from gpu_ami.cleanup.snapshots import OrphanedSnapshots, to_finish
 from gpu_ami.errors import InterruptedRunError, PartialError, UsageError
 from gpu_ami.invocation import Invocation
 from gpu_ami.units import show_count
@@ -21,6 +21,24 @@ from gpu_ami.units import show_count
 def callers_of(survey: Survey) -> dict[str, Caller]:
     """Return what may change the one account of *survey*, by region."""
     return {location.region: location.caller for location in survey.own_locations}
+
+
+def tell_unfinished(run: Invocation, survey: Survey) -> None:
+    """Say what `--yes` would do beside the plan: the snapshots of AMIs that a killed run deleted go, too."""
+    here = {location.place for location in survey.own_locations}
+    try:
+        accounts = sorted({account for account, _ in here})
+        replays = [replay for account in accounts for replay in unfinished(run.workspace.logs, account)]
+    except UsageError as exc:
+        run.console.warn(f"{exc} Until then --yes is refused.")
+        return
+    for replay in replays:
+        entries = to_finish(replay.entries.values(), survey.images)
+        left = [entry for entry in entries if (replay.account, entry.image.region) in here]
+        if left:
+            what = f"AMIs whose snapshots it left: {len(left)}"
+            name = run.workspace.shown(replay.path)
+            run.console.warn(f"{name} is of a run that was cut off: --yes finishes it first ({what}).")
 
 
 def act(

@@ -15,7 +15,7 @@ from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.regions import requested_regions
 from gpu_ami.cleanup import fleet_plan as plans
-from gpu_ami.cleanup.carry_out import act
+from gpu_ami.cleanup.carry_out import act, tell_unfinished
 from gpu_ami.cleanup.cleanup_request import Request
 from gpu_ami.cleanup.decide import SourceReport, find_blocks, why_nothing
 from gpu_ami.cleanup.execute import Result, blocked
@@ -162,6 +162,7 @@ def run(run: Invocation, request: Request) -> None:
         write_plan(run, request, plan)
         carry_out(run, request, plan, survey, found.hub, role=fleet.cleanup_role)
     else:
+        tell_unfinished(run, survey)
         show(run, request, plan, survey)
 
 
