@@ -653,6 +653,27 @@ def test_the_next_run_finishes_a_killed_one(here: World, tmp_path: Path, unused:
     assert unfinished(tmp_path / "logs", here.account) == []
 
 
+def test_finishing_a_killed_run_loses_nothing_for_good(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
+    """Its AMI may be in the Recycle Bin, whose rule for snapshots has gone since, and comes back with them alone."""
+    journal = _killed(here, tmp_path)
+    here.maker.ec2.deregister_image(unused.id)
+    (snapshot,) = unused.snapshot_ids
+
+    done = _clean(here, tmp_path, yes=True)
+
+    assert snapshot in here.snapshots_there()
+    why = f"What logs/{journal.name} had begun is not finished: {snapshot}: no rule of the Recycle Bin keeps it"
+    assert why in done.err.getvalue()
+    here.aws.gate.deny("rbin:ListRules")
+    _clean(here, tmp_path, yes=True)
+    assert snapshot in here.snapshots_there()
+    here.aws.gate.clear()
+    here.keep_deleted()
+    _clean(here, tmp_path, yes=True)
+    assert snapshot not in here.snapshots_there()
+    assert unfinished(tmp_path / "logs", here.account) == []
+
+
 def test_a_plan_says_that_a_killed_run_waits(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
     """`--yes` would do more than what the plan lists."""
     journal = _killed(here, tmp_path)

@@ -72,7 +72,7 @@ def act(
             journal.write(Begin(account=plan.account, policy=plan.policy.document()))
             results: list[Result] = []
             try:
-                _resume(run, survey, replays, callers, journal)
+                _resume(run, survey, replays, callers, journal, must_recover=must_recover)
                 apply = Apply(
                     plan,
                     survey,
@@ -102,7 +102,13 @@ class _NotBegunError(PartialError):
 
 
 def _resume(
-    run: Invocation, survey: Survey, replays: Sequence[Replay], callers: Mapping[str, Caller], journal: Journal
+    run: Invocation,
+    survey: Survey,
+    replays: Sequence[Replay],
+    callers: Mapping[str, Caller],
+    journal: Journal,
+    *,
+    must_recover: bool,
 ) -> None:
     """Finish the runs that were killed or lost an answer, and say in their journals who did.
 
@@ -112,19 +118,26 @@ def _resume(
     for replay in replays:
         shown = run.workspace.shown(replay.path)
         try:
-            _resume_one(survey, replay, callers, journal)
+            unfinished_because = _resume_one(survey, replay, callers, journal, must_recover=must_recover)
         except UsageError as exc:
             msg = (
                 f"{exc} That was while finishing {shown}; nothing of this plan was begun. Free some space, then run it "
                 "again: it goes on from there."
             )
             raise _NotBegunError(msg) from exc
-        run.console.say(f"Finished what {shown} had begun.")
+        if unfinished_because is None:
+            run.console.say(f"Finished what {shown} had begun.")
+        else:
+            run.console.warn(f"What {shown} had begun is not finished: {unfinished_because}")
 
 
-def _resume_one(survey: Survey, replay: Replay, callers: Mapping[str, Caller], journal: Journal) -> None:
+def _resume_one(
+    survey: Survey, replay: Replay, callers: Mapping[str, Caller], journal: Journal, *, must_recover: bool
+) -> str | None:
+    """Finish one run; return why it is not finished, None where it is."""
     alive = {image.image_id for image in survey.images}
-    finished = OrphanedSnapshots(survey, journal).resume(callers, replay.entries.values())
+    entries = replay.entries.values()
+    finished = OrphanedSnapshots(survey, journal).resume(callers, entries, must_recover=must_recover)
     if journal.refused:
         # The rest of the snapshots was left for the next run: the earlier journal must not say that it is finished.
         raise JournalError(journal.refused)
@@ -133,8 +146,13 @@ def _resume_one(survey: Survey, replay: Replay, callers: Mapping[str, Caller], j
             old.write(Done(image_id=image_id, snapshots=outcome_texts(outcomes)))
         for image_id in sorted(alive & {key for key, entry in replay.entries.items() if entry.is_open}):
             old.write(Left(image_id=image_id))
-        outcomes_of_all = [outcome for outcomes in finished.values() for outcome in outcomes.values()]
-        is_open = any(outcome.is_failed or outcome == LEFT for outcome in outcomes_of_all)
-        elsewhere = {entry.image.region for entry in replay.entries.values()} - set(callers)
-        if not is_open and not elsewhere:
+        open_ = [
+            f"{key}: {outcome.reason or outcome.status}"
+            for outcomes in finished.values()
+            for key, outcome in outcomes.items()
+            if outcome.is_failed or outcome == LEFT
+        ]
+        open_ += [f"{name} was not read" for name in sorted({entry.image.region for entry in entries} - set(callers))]
+        if not open_:
             old.write(End(by=journal.path.name))
+    return open_[0] if open_ else None
