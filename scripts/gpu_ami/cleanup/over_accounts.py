@@ -419,11 +419,17 @@ def carry_out(run: Invocation, request: Request, plan: FleetPlan, survey: Survey
 
 
 def _killed(run: Invocation, survey: Survey) -> dict[str, list[Replay]]:
-    """Return the earlier runs that left snapshots of AMIs that they deleted, by account: they are to be finished."""
+    """Return the earlier runs that left snapshots of AMIs that they deleted, by account: they are to be finished.
+
+    What is in a place that is not read is left to a run that reads it.
+    """
+    here = {location.place for location in survey.own_locations}
     found: dict[str, list[Replay]] = {}
-    for account in sorted({location.account for location in survey.own_locations}):
+    for account in sorted({account for account, _ in here}):
         replays = unfinished(run.workspace.logs, account)
-        if left := [replay for replay in replays if to_finish(replay.entries.values(), survey.images)]:
+        entries = {replay.path: to_finish(replay.entries.values(), survey.images) for replay in replays}
+        left = [replay for replay in replays if any((account, e.image.region) in here for e in entries[replay.path])]
+        if left:
             found[account] = left
     return found
 
