@@ -489,8 +489,37 @@ def test_a_copy_of_the_build_that_has_lost_its_tag_is_refused(here: World, root:
 
     with pytest.raises(SafetyError, match=f"there is terraform/provenance/{ami.id}.json, but the AMI has no tag"):
         judge(here, root, other.ec2.amis[copied], region=OTHER_REGION)
+    # With named keys the plugin copies from an AMI that it removes, and so does whoever copies the copy.
+    other.ec2.amis[copied].source_image_id = "ami-0fedcba9876543210"
+    with pytest.raises(SafetyError, match=f"there is terraform/provenance/{ami.id}.json, but the AMI has no tag"):
+        judge(here, root, other.ec2.amis[copied], region=OTHER_REGION)
+    archive.keep(root / "packer/builds", str(ami.id), {archive.PROVENANCE: path.read_text()})
     path.write_text("{")
+    with pytest.raises(SafetyError, match=f"there is packer/builds/{ami.id}/provenance.json, but"):
+        judge(here, root, other.ec2.amis[copied], region=OTHER_REGION)
+    (root / "packer/builds" / str(ami.id) / archive.PROVENANCE).unlink()
     assert judge(here, root, other.ec2.amis[copied], region=OTHER_REGION).state == "none"
+
+
+def test_a_copy_is_known_by_the_file_of_its_tag_under_whichever_id(here: World, root: Path) -> None:
+    """With named keys EC2's source of a copy is gone, and with --region nothing says which AMI it was baked beside."""
+    ami = here.image(5)
+    other = other_region(here)
+    copy = other.image(5)
+    copy.source_image_id = "ami-0fedcba9876543210"
+    path = prove(root, ami)
+    path.write_text(json.dumps(statement({REGION: str(ami.id), OTHER_REGION: str(copy.id)}, said())))
+    other.ec2.tags[copy.id] |= here.maker.ec2.tags[ami.id] | {
+        "gpu-ami:provenance": provenance.digest(path.read_bytes())
+    }
+
+    verdict = judge(here, root, copy, region=OTHER_REGION)
+
+    assert (verdict.state, verdict.data) == ("unsigned", path.read_bytes())
+    path.with_name(f"{ami.id}.txt").write_bytes(path.read_bytes())
+    path.unlink()
+    with pytest.raises(SafetyError, match=f"names a file that is nowhere: restore terraform/provenance/{copy.id}"):
+        judge(here, root, copy, region=OTHER_REGION)
 
 
 def test_what_only_shows_says_that_it_is_refused(here: World, root: Path) -> None:
