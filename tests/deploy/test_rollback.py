@@ -11,6 +11,7 @@ import pytest
 from gpu_ami.deploy import apply, rollback
 from gpu_ami.deploy.rollback import Request
 from gpu_ami.errors import SafetyError, TerraformError, UsageError
+from gpu_ami.invocation import Invocation
 from gpu_ami.records import receipt as receipts
 from tests.support.account import Task, task
 from tests.support.fake_terraform import FakeTerraform, address
@@ -69,6 +70,25 @@ def test_it_goes_to_a_named_ami(terraform: FakeTerraform, amis: list[str]) -> No
     """Any AMI that is there."""
     _back(terraform, to=amis[0])
 
+    assert _is_on(terraform, amis[0])
+
+
+def test_another_family_s_ami_is_refused_unless_it_was_live_here(
+    terraform: FakeTerraform, amis: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An id that was copied from the wrong line: nothing after the command's line would tell."""
+    other = task(terraform.here, terraform.folder.parent).run
+    vars(other)["settings"] = msgspec.structs.replace(other.settings, family="training")
+    monkeypatch.setattr(Invocation, "siblings", lambda _self: iter([other]))
+    theirs = terraform.here.image(1)
+    for ami in (theirs.id, amis[0]):
+        terraform.here.maker.ec2.tags[ami]["gpu-ami:family"] = "training"
+
+    with pytest.raises(UsageError, match=f"{theirs.id} is of the family training .*give --family training"):
+        _back(terraform, to=theirs.id)
+    assert _is_on(terraform, amis[2])
+
+    _back(terraform, to=amis[0])
     assert _is_on(terraform, amis[0])
 
 
