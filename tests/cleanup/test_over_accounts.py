@@ -22,8 +22,7 @@ from gpu_ami.aws.references.registry import USES
 from gpu_ami.cleanup import cleanup, over_accounts
 from gpu_ami.cleanup.execute import Apply
 from gpu_ami.cleanup.inventory import Survey
-from gpu_ami.cleanup.journal import Journal, read
-from gpu_ami.cleanup.journal_events import Begin, ImageRecord, Will
+from gpu_ami.cleanup.journal import read
 from gpu_ami.cleanup.policy import Flags, policy_from
 from gpu_ami.console import Console, Step
 from gpu_ami.errors import AwsError, PipelineError, SafetyError, UsageError
@@ -34,7 +33,6 @@ from gpu_ami_sandbox.aws.ec2 import usage_reports as local
 from gpu_ami_sandbox.aws.ec2.usage_reports import UseElsewhere, usage_reports, uses_elsewhere
 from gpu_ami_sandbox.aws.gate import Fault, error_answer
 from gpu_ami_sandbox.aws.server import LocalAws
-from gpu_ami_sandbox.demo.factory import Maker
 from gpu_ami_sandbox.fleet import CLEANUP_ROLE, READ_ROLE, REFUSES, SUSPENDED
 from tests.support.demo_organization import REGION, DemoOrganization, demo_organization, said, timeless
 from tests.support.schemas import problems
@@ -292,25 +290,9 @@ def test_a_run_that_is_killed_in_the_second_account_is_finished(
 QUIET = "eu-central-1"
 
 
-def killed_run(demo: DemoOrganization, region: str) -> tuple[Maker, str]:
-    """Let a run be killed after it had deleted video's one AMI in *region*; return what it left there: a snapshot."""
-    video = demo.ids["video"]
-    make = demo.maker(video, region)
-    image = make.image(300, "gpu-batch-video-killed")
-    hub = hub_of(demo.access, demo.fleet)
-    caller = Caller(hub.enter(hub.role(video, READ_ROLE), video), region)
-    (seen,) = [one for one in images.own_images(caller, video) if one.image_id == image.id]
-    with Journal(demo.folder / "logs" / "cleanup-0.jsonl") as journal:
-        journal.write(Begin(account=video))
-        journal.write(Will(mode="delete", image=ImageRecord.of(seen), permissions=(), snapshots=()))
-    make.ec2.deregister_image(image.id)
-    (snapshot,) = image.snapshot_ids
-    return make, snapshot
-
-
 def test_what_a_killed_run_left_is_finished_only_by_what_was_read_there(demo: DemoOrganization) -> None:
     """Where no AMI is left a plan reads texts alone, and would not see the template that maps the snapshot by now."""
-    make, snapshot = killed_run(demo, QUIET)
+    make, snapshot = demo.killed_run(QUIET)
     device = {"DeviceName": "/dev/sdb", "Ebs": {"SnapshotId": snapshot}}
     make.ec2.create_launch_template("maps", "", {"BlockDeviceMappings": [device]}, {})
     regions = (REGION, QUIET)
@@ -336,7 +318,7 @@ def test_what_a_killed_run_left_is_finished_only_by_what_was_read_there(demo: De
 
 def test_in_a_quiet_account_a_killed_run_is_not_finished(demo: DemoOrganization) -> None:
     """Nobody sees what needs anything of video's; what goes in the hub goes all the same, and the job looks unwell."""
-    make, snapshot = killed_run(demo, REGION)
+    make, snapshot = demo.killed_run(REGION)
     (own,) = [one for one in demo_templates(demo.ids["video"]).values() if one.name == "own"]
     demo_templates(demo.ids["video"]).pop(own.id)
 

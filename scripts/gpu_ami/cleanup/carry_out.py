@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -72,7 +73,8 @@ def act(
             journal.write(Begin(account=plan.account, policy=plan.policy.document()))
             results: list[Result] = []
             try:
-                _resume(run, survey, replays, callers, journal, must_recover=must_recover)
+                finisher = _Finisher(survey, callers, _readers_of(survey, plan.account), must_recover=must_recover)
+                _resume(run, finisher, replays, journal)
                 apply = Apply(
                     plan,
                     survey,
@@ -97,19 +99,61 @@ def act(
     return results, path, None
 
 
+def _readers_of(survey: Survey, account: str) -> dict[str, Caller]:
+    """Return what reads *account*, by region: of a fleet another role than the one that may change it."""
+    return {location.region: location.caller for location in survey.own_locations if location.account == account}
+
+
 class _NotBegunError(PartialError):
     """A journal could not be written while an earlier run was finished: this plan's turn did not come."""
 
 
-def _resume(
-    run: Invocation,
-    survey: Survey,
-    replays: Sequence[Replay],
-    callers: Mapping[str, Caller],
-    journal: Journal,
-    *,
-    must_recover: bool,
-) -> None:
+@dataclass(frozen=True)
+class _Finisher:
+    """What finishes earlier runs in one account.
+
+    Attributes:
+        survey: Knows what needs what they have left.
+        callers: By region, what may change the account.
+        readers: By region, what reads it.
+        must_recover: Whether what no rule of the Recycle Bin keeps stays.
+    """
+
+    survey: Survey
+    callers: Mapping[str, Caller]
+    readers: Mapping[str, Caller]
+    must_recover: bool
+
+    def finish(self, replay: Replay, journal: Journal) -> str | None:
+        """Finish one run; return why it is not finished, None where it is."""
+        alive = {image.image_id for image in self.survey.images}
+        entries = replay.entries.values()
+        finished = OrphanedSnapshots(self.survey, journal).resume(
+            self.callers, entries, readers=self.readers, must_recover=self.must_recover
+        )
+        if journal.refused:
+            # The rest of the snapshots was left for the next run: the earlier journal must not say that it is finished.
+            raise JournalError(journal.refused)
+        with Journal(replay.path, is_new=False) as old:
+            for image_id, outcomes in finished.items():
+                old.write(Done(image_id=image_id, snapshots=outcome_texts(outcomes)))
+            for image_id in sorted(alive & {key for key, entry in replay.entries.items() if entry.is_open}):
+                old.write(Left(image_id=image_id))
+            open_ = [
+                f"{key}: {outcome.reason or outcome.status}"
+                for outcomes in finished.values()
+                for key, outcome in outcomes.items()
+                if outcome.is_failed or outcome == LEFT
+            ]
+            open_ += [
+                f"{name} was not read" for name in sorted({entry.image.region for entry in entries} - set(self.callers))
+            ]
+            if not open_:
+                old.write(End(by=journal.path.name))
+        return open_[0] if open_ else None
+
+
+def _resume(run: Invocation, finisher: _Finisher, replays: Sequence[Replay], journal: Journal) -> None:
     """Finish the runs that were killed or lost an answer, and say in their journals who did.
 
     Raises:
@@ -118,7 +162,7 @@ def _resume(
     for replay in replays:
         shown = run.workspace.shown(replay.path)
         try:
-            unfinished_because = _resume_one(survey, replay, callers, journal, must_recover=must_recover)
+            unfinished_because = finisher.finish(replay, journal)
         except UsageError as exc:
             msg = (
                 f"{exc} That was while finishing {shown}; nothing of this plan was begun. Free some space, then run it "
@@ -129,30 +173,3 @@ def _resume(
             run.console.say(f"Finished what {shown} had begun.")
         else:
             run.console.warn(f"What {shown} had begun is not finished: {unfinished_because}")
-
-
-def _resume_one(
-    survey: Survey, replay: Replay, callers: Mapping[str, Caller], journal: Journal, *, must_recover: bool
-) -> str | None:
-    """Finish one run; return why it is not finished, None where it is."""
-    alive = {image.image_id for image in survey.images}
-    entries = replay.entries.values()
-    finished = OrphanedSnapshots(survey, journal).resume(callers, entries, must_recover=must_recover)
-    if journal.refused:
-        # The rest of the snapshots was left for the next run: the earlier journal must not say that it is finished.
-        raise JournalError(journal.refused)
-    with Journal(replay.path, is_new=False) as old:
-        for image_id, outcomes in finished.items():
-            old.write(Done(image_id=image_id, snapshots=outcome_texts(outcomes)))
-        for image_id in sorted(alive & {key for key, entry in replay.entries.items() if entry.is_open}):
-            old.write(Left(image_id=image_id))
-        open_ = [
-            f"{key}: {outcome.reason or outcome.status}"
-            for outcomes in finished.values()
-            for key, outcome in outcomes.items()
-            if outcome.is_failed or outcome == LEFT
-        ]
-        open_ += [f"{name} was not read" for name in sorted({entry.image.region for entry in entries} - set(callers))]
-        if not open_:
-            old.write(End(by=journal.path.name))
-    return open_[0] if open_ else None

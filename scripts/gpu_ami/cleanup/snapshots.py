@@ -16,7 +16,7 @@ from gpu_ami.cleanup.orphan_snapshots import made_for, tag_reasons
 from gpu_ami.cleanup.plan_document import Bin
 from gpu_ami.errors import AwsError
 
-_NO_WAY_BACK = "no rule of the Recycle Bin keeps it, and --permanent was not given"
+_NO_WAY_BACK = SnapshotOutcome.failed("no rule of the Recycle Bin keeps it, and --permanent was not given")
 
 
 class OrphanedSnapshots:
@@ -87,7 +87,12 @@ class OrphanedSnapshots:
         return DELETED
 
     def resume(
-        self, callers: Mapping[str, Caller], entries: Iterable[Entry], *, must_recover: bool = False
+        self,
+        callers: Mapping[str, Caller],
+        entries: Iterable[Entry],
+        *,
+        readers: Mapping[str, Caller] | None = None,
+        must_recover: bool = False,
     ) -> dict[str, dict[str, SnapshotOutcome]]:
         """Finish what a run that was killed left undone; return the outcome of each snapshot, by AMI.
 
@@ -95,8 +100,9 @@ class OrphanedSnapshots:
         do those of which EC2 does not say that they were made for the AMI: a journal is a file that can be edited.
 
         Args:
-            callers: By region.
+            callers: What may change the account, by region.
             entries: What the journal says.
+            readers: What reads it, by region; None for the same.
             must_recover: Whether one that no rule of the Recycle Bin keeps stays: its AMI may be in the bin, and could
                 not come back without it. It has failed then, so that a run with ``--permanent`` comes back to it.
         """
@@ -113,26 +119,35 @@ class OrphanedSnapshots:
                 for key, one in before.items()
             }
             left = _left(image, outcomes)
-            outcomes |= self._settled(callers[image.region], image.image_id, left, must_recover=must_recover)
+            reader = (callers if readers is None else readers)[image.region]
+            outcomes |= self._settled(reader, image.image_id, left, must_recover=must_recover)
             outcomes |= self.finish(callers[image.region], image, outcomes, {image.image_id})
             finished[image.image_id] = outcomes
         return finished
 
     @staticmethod
     def _settled(
-        caller: Caller, image_id: str, left: Sequence[str], *, must_recover: bool
+        reader: Caller, image_id: str, left: Sequence[str], *, must_recover: bool
     ) -> dict[str, SnapshotOutcome]:
         """Return the outcome of those of the snapshots *left* that are not to be deleted: they are gone, or stay."""
         try:
-            found = snapshots(caller, left)
-            why = {key: why_kept(caller, snapshot, image_id) for key, snapshot in found.items()}
-            bin_ = Bin(recycle_bin.rules(caller, recycle_bin.SNAPSHOT) if must_recover and found else ())
+            found = snapshots(reader, left)
+            why = {key: why_kept(reader, snapshot, image_id) for key, snapshot in found.items()}
+            lost = _lost(reader, found.values()) if must_recover else []
         except AwsError as exc:
             return dict.fromkeys(left, SnapshotOutcome.failed(exc))
-        gone = {key: DELETED for key in left if key not in found}
-        lost = [key for key, snapshot in found.items() if bin_.retention(recycle_bin.SNAPSHOT, snapshot.tags) is None]
-        outcomes = dict.fromkeys(lost if must_recover else (), SnapshotOutcome.failed(_NO_WAY_BACK))
-        return gone | outcomes | {key: SnapshotOutcome.kept(reason) for key, reason in why.items() if reason}
+        gone = {key: DELETED for key in left if key not in found} | dict.fromkeys(lost, _NO_WAY_BACK)
+        return gone | {key: SnapshotOutcome.kept(reason) for key, reason in why.items() if reason}
+
+
+def _lost(reader: Caller, some: Collection[Snapshot]) -> list[str]:
+    """Return those of *some* that no rule of the Recycle Bin keeps.
+
+    Raises:
+        AwsError: The rules could not be read.
+    """
+    bin_ = Bin(recycle_bin.rules(reader, recycle_bin.SNAPSHOT) if some else ())
+    return [one.snapshot_id for one in some if bin_.retention(recycle_bin.SNAPSHOT, one.tags) is None]
 
 
 def _left(image: Image, known: Mapping[str, SnapshotOutcome]) -> list[str]:
