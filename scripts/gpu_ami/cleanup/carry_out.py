@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,7 +11,7 @@ from gpu_ami.aws.caller import Caller
 from gpu_ami.cleanup.execute import Apply, Result
 from gpu_ami.cleanup.inventory import Survey
 from gpu_ami.cleanup.journal import Journal, JournalError, Replay, cut_short, new_path, unfinished
-from gpu_ami.cleanup.journal_events import LEFT, Begin, Done, End, Left, outcome_texts
+from gpu_ami.cleanup.journal_events import LEFT, Begin, Done, End, Left, SnapshotOutcome, outcome_texts
 from gpu_ami.cleanup.plan_document import Plan
 from gpu_ami.cleanup.snapshots import OrphanedSnapshots, to_finish
 from gpu_ami.errors import InterruptedRunError, PartialError, UsageError
@@ -74,7 +74,7 @@ def act(
             results: list[Result] = []
             try:
                 finisher = _Finisher(survey, callers, _readers_of(survey, plan.account), must_recover=must_recover)
-                _resume(run, finisher, replays, journal)
+                results += _resume(run, finisher, replays, journal)
                 apply = Apply(
                     plan,
                     survey,
@@ -84,7 +84,7 @@ def act(
                     must_recover=must_recover,
                 )
                 with run.console.step(f"{plan.policy.mode} {show_count(len(selected), 'AMI')}") as step:
-                    results = [*apply.images(selected), *apply.orphans(orphans)]
+                    results += [*apply.images(selected), *apply.orphans(orphans)]
                     if results and all(result.is_failed for result in results):
                         step.fail()
                 journal.write(End(failed=sum(result.is_failed for result in results)))
@@ -124,8 +124,8 @@ class _Finisher:
     readers: Mapping[str, Caller]
     must_recover: bool
 
-    def finish(self, replay: Replay, journal: Journal) -> str | None:
-        """Finish one run; return why it is not finished, None where it is."""
+    def finish(self, replay: Replay, journal: Journal) -> tuple[str | None, list[Result]]:
+        """Finish one run; return why it is not finished, None where it is, and the AMIs of which something failed."""
         alive = {image.image_id for image in self.survey.images}
         entries = replay.entries.values()
         finished = OrphanedSnapshots(self.survey, journal).resume(
@@ -150,19 +150,28 @@ class _Finisher:
             ]
             if not open_:
                 old.write(End(by=journal.path.name))
-        return open_[0] if open_ else None
+        results = [
+            Result(key, replay.entries[key].image.region, "failed", outcomes, _first_reason(outcomes.values()))
+            for key, outcomes in finished.items()
+        ]
+        return open_[0] if open_ else None, [result for result in results if result.error]
 
 
-def _resume(run: Invocation, finisher: _Finisher, replays: Sequence[Replay], journal: Journal) -> None:
-    """Finish the runs that were killed or lost an answer, and say in their journals who did.
+def _first_reason(outcomes: Iterable[SnapshotOutcome]) -> str | None:
+    return next((outcome.reason for outcome in outcomes if outcome.is_failed), None)
+
+
+def _resume(run: Invocation, finisher: _Finisher, replays: Sequence[Replay], journal: Journal) -> list[Result]:
+    """Finish the runs that were killed or lost an answer, and say in their journals who did; return what failed.
 
     Raises:
         _NotBegunError: The journal of one of them, or this run's own, cannot be written.
     """
+    results: list[Result] = []
     for replay in replays:
         shown = run.workspace.shown(replay.path)
         try:
-            unfinished_because = finisher.finish(replay, journal)
+            unfinished_because, failed = finisher.finish(replay, journal)
         except UsageError as exc:
             msg = (
                 f"{exc} That was while finishing {shown}; nothing of this plan was begun. Free some space, then run it "
@@ -173,3 +182,5 @@ def _resume(run: Invocation, finisher: _Finisher, replays: Sequence[Replay], jou
             run.console.say(f"Finished what {shown} had begun.")
         else:
             run.console.warn(f"What {shown} had begun is not finished: {unfinished_because}")
+        results += failed
+    return results

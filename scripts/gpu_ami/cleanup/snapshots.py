@@ -16,7 +16,9 @@ from gpu_ami.cleanup.orphan_snapshots import made_for, tag_reasons
 from gpu_ami.cleanup.plan_document import Bin
 from gpu_ami.errors import AwsError
 
-_NO_WAY_BACK = SnapshotOutcome.failed("no rule of the Recycle Bin keeps it, and --permanent was not given")
+_NO_WAY_BACK = SnapshotOutcome.failed(
+    "an earlier run left it, and no rule of the Recycle Bin keeps it: make one for EBS_SNAPSHOT, or add --permanent"
+)
 
 
 class OrphanedSnapshots:
