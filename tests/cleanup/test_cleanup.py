@@ -654,6 +654,22 @@ def test_the_next_run_finishes_a_killed_one(here: World, tmp_path: Path, unused:
     assert unfinished(tmp_path / "logs", here.account) == []
 
 
+def test_a_killed_run_that_was_to_set_an_ami_aside_is_over_when_that_is_gone(
+    here: World, tmp_path: Path, unused: SandboxAmi
+) -> None:
+    """Each night's run would finish it anew, with a journal of its own, and never be done."""
+    record = ImageRecord.of(here.plan().decision.selected[0].image)
+    with Journal(tmp_path / "logs" / "cleanup-0.jsonl") as journal:
+        journal.write(Begin(account=here.account))
+        journal.write(Will(mode="disable", image=record, permissions=(), snapshots=()))
+    here.maker.ec2.deregister_image(unused.id)
+
+    _clean(here, tmp_path, yes=True)
+
+    assert unfinished(tmp_path / "logs", here.account) == []
+    assert set(unused.snapshot_ids) <= here.snapshots_there()
+
+
 def test_finishing_a_killed_run_loses_nothing_for_good(here: World, tmp_path: Path, unused: SandboxAmi) -> None:
     """Its AMI may be in the Recycle Bin, whose rule for snapshots has gone since, and comes back with them alone."""
     journal = _killed(here, tmp_path)

@@ -126,7 +126,6 @@ class _Finisher:
 
     def finish(self, replay: Replay, journal: Journal) -> tuple[str | None, list[Result]]:
         """Finish one run; return why it is not finished, None where it is, and the AMIs of which something failed."""
-        alive = {image.image_id for image in self.survey.images}
         entries = replay.entries.values()
         finished = OrphanedSnapshots(self.survey, journal).resume(
             self.callers, entries, readers=self.readers, must_recover=self.must_recover
@@ -137,7 +136,11 @@ class _Finisher:
         with Journal(replay.path, is_new=False) as old:
             for image_id, outcomes in finished.items():
                 old.write(Done(image_id=image_id, snapshots=outcome_texts(outcomes)))
-            for image_id in sorted(alive & {key for key, entry in replay.entries.items() if entry.is_open}):
+            # It is there still; or it was to be set aside, and somebody has deleted it since.
+            read = {
+                key for key, entry in replay.entries.items() if entry.is_open and entry.image.region in self.callers
+            }
+            for image_id in sorted(read - finished.keys()):
                 old.write(Left(image_id=image_id))
             open_ = [
                 f"{key}: {outcome.reason or outcome.status}"
