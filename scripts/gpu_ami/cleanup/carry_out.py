@@ -10,7 +10,7 @@ from pathlib import Path
 from gpu_ami.aws.caller import Caller
 from gpu_ami.cleanup.execute import Apply, Result
 from gpu_ami.cleanup.inventory import Survey
-from gpu_ami.cleanup.journal import Journal, JournalError, Replay, cut_short, new_path, unfinished
+from gpu_ami.cleanup.journal import Journal, JournalError, Replay, all_unfinished, cut_short, new_path
 from gpu_ami.cleanup.journal_events import LEFT, Begin, Done, End, Left, SnapshotOutcome, outcome_texts
 from gpu_ami.cleanup.plan_document import Plan
 from gpu_ami.cleanup.snapshots import OrphanedSnapshots, to_finish
@@ -28,8 +28,7 @@ def tell_unfinished(run: Invocation, survey: Survey) -> None:
     """Say what `--yes` would do beside the plan: the snapshots of AMIs that a killed run deleted go, too."""
     here = {location.place for location in survey.own_locations}
     try:
-        accounts = sorted({account for account, _ in here})
-        replays = [replay for account in accounts for replay in unfinished(run.workspace.logs, account)]
+        replays = all_unfinished(run.workspace.logs)
     except UsageError as exc:
         run.console.warn(f"{exc} Until then --yes is refused.")
         return

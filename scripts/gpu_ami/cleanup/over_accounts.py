@@ -24,7 +24,7 @@ from gpu_ami.cleanup.fleet_plan import FleetPlan, make_fleet_plan
 from gpu_ami.cleanup.fleet_tables import answer_tables, outcome_tables
 from gpu_ami.cleanup.grantees import Reached
 from gpu_ami.cleanup.inventory import Location, Reading, Survey
-from gpu_ami.cleanup.journal import Replay, unfinished
+from gpu_ami.cleanup.journal import Replay, all_unfinished
 from gpu_ami.cleanup.plan_tables import View
 from gpu_ami.cleanup.policy import SETTING, Flags, Policy, policy_from
 from gpu_ami.cleanup.scope import check_whose, fast_restore_usd_per_hour, local_sources
@@ -381,9 +381,11 @@ def carry_out(run: Invocation, request: Request, plan: FleetPlan, survey: Survey
         )
         raise SafetyError(msg)
     with only_one(run.workspace.logs, "cleanup"):
-        killed = _killed(run, survey)
+        earlier = all_unfinished(run.workspace.logs)
+        killed = _killed(earlier, survey)
         blocks = _blocks_of_finishing(run, killed, survey)
         if blocks:
+            # It ends with the first of them.
             decision = dataclasses.replace(plan.decision, blocks=blocks)
             show(run, request, dataclasses.replace(plan, decision=decision), survey)
         idle = _idle(run, plan, killed, survey)
@@ -393,7 +395,7 @@ def carry_out(run: Invocation, request: Request, plan: FleetPlan, survey: Survey
         done: list[Done] = []
         error: PipelineError | None = None
         for account in accounts:
-            replays = [] if account in idle else unfinished(run.workspace.logs, account)
+            replays = [replay for replay in earlier if replay.account == account and account not in idle]
             try:
                 part, cut = _one_account(run, plan, survey, ways[account], account, replays, must_recover=not permanent)
             except InterruptedRunError as exc:
@@ -418,19 +420,17 @@ def carry_out(run: Invocation, request: Request, plan: FleetPlan, survey: Survey
         run.console.result(document, *outcome_tables(plan, survey, results, journals, view))
 
 
-def _killed(run: Invocation, survey: Survey) -> dict[str, list[Replay]]:
-    """Return the earlier runs that left snapshots of AMIs that they deleted, by account: they are to be finished.
+def _killed(earlier: Iterable[Replay], survey: Survey) -> dict[str, list[Replay]]:
+    """Return those of the *earlier* runs that left snapshots of AMIs that they deleted, by account.
 
-    What is in a place that is not read is left to a run that reads it.
+    They are to be finished. What is in a place that is not read is left to a run that reads it.
     """
     here = {location.place for location in survey.own_locations}
     found: dict[str, list[Replay]] = {}
-    for account in sorted({account for account, _ in here}):
-        replays = unfinished(run.workspace.logs, account)
-        entries = {replay.path: to_finish(replay.entries.values(), survey.images) for replay in replays}
-        left = [replay for replay in replays if any((account, e.image.region) in here for e in entries[replay.path])]
-        if left:
-            found[account] = left
+    for replay in earlier:
+        entries = to_finish(replay.entries.values(), survey.images)
+        if any((replay.account, entry.image.region) in here for entry in entries):
+            found.setdefault(replay.account, []).append(replay)
     return found
 
 
