@@ -40,7 +40,7 @@ from tests.bake.test_compare import _job, _live, prepared
 from tests.records.test_release import RECORD
 from tests.support.account import OTHER_REGION, REGION, Task, World, other_region, task
 from tests.support.clock import Clock
-from tests.support.provenances import TAGS, said, statement
+from tests.support.provenances import TAGS, bucket_store, said, statement
 from tests.support.resources import tags_of
 from tests.support.schemas import problems
 
@@ -438,6 +438,7 @@ def test_a_build_cut_short_before_its_archive_keeps_the_provenance(
         raise KeyboardInterrupt
 
     if end == "EC2":
+        store = bucket_store(here, run.workspace.root)
         here.aws.gate.deny("ec2:DescribeImages")
     elif end == "record":
         run.workspace.release.write_text(json.dumps(RECORD | {"run_id": "another"}))
@@ -449,6 +450,8 @@ def test_a_build_cut_short_before_its_archive_keeps_the_provenance(
         build._archived(run, baked, of)
 
     assert archive.read(run.workspace.builds, ami) == {archive.PROVENANCE: data}
+    if end == "EC2":  # the first of them stands for all
+        assert store.shared(ami, archive.PROVENANCE) == data, "a workflow's machine ends with the build"
     here.aws.gate.clear()
     with pytest.raises(SafetyError, match=f"{ami} is refused: there is .*, but the AMI has no tag .* cut short"):
         attested.check(run, of.amis)
@@ -478,7 +481,7 @@ def test_a_provenance_that_is_not_the_build_s_is_kept_with_the_reason(
 
     said_of_it = prepared.err.getvalue()
     if there == "no room":
-        assert f"the provenance of {ami} is lost: The archive" in said_of_it
+        assert f"the provenance of {ami} is not kept here: The archive" in said_of_it
         return
     assert f"is kept: packer/builds/{ami}/provenance.json" in said_of_it
     kept = archive.read(run.workspace.builds, ami)

@@ -14,6 +14,7 @@ from moto.iam.models import get_account_id_from, iam_backends
 from gpu_ami.aws.references.registry import USES
 from gpu_ami.cleanup import cleanup
 from gpu_ami.cleanup.inventory import Survey
+from gpu_ami.cleanup.journal import unfinished
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.errors import PipelineError, SafetyError
 from gpu_ami_sandbox.aws.ec2 import usage_reports as local
@@ -22,7 +23,7 @@ from gpu_ami_sandbox.aws.policies import principal_of
 from gpu_ami_sandbox.aws.server import LocalAws
 from gpu_ami_sandbox.fleet import CLEANUP_ROLE, READ_ROLE
 from tests.support import member_roles
-from tests.support.demo_organization import DemoOrganization, demo_organization, said
+from tests.support.demo_organization import REGION, DemoOrganization, demo_organization, said
 
 pytestmark = pytest.mark.slow
 FEW = tuple(source for source in USES if source.name in {"launch-templates", "batch", "parameters"})
@@ -127,6 +128,19 @@ def test_plan_act_and_restore_need_no_more_and_no_less(demo: DemoOrganization, m
     statements = member_roles.policies()["CleanupPolicy"]["Statement"]
     given = {action for statement in statements for action in statement["Action"]}
     assert given - RARE == {action for role, action in called if role == CLEANUP_ROLE} - {"sts:GetCallerIdentity"}
+
+
+def test_a_killed_run_is_finished_with_the_rights_of_the_roles(
+    demo: DemoOrganization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may change an account may not look at all that decides: the role that reads it does."""
+    monkeypatch.setitem(Survey.__init__.__kwdefaults__ or {}, "uses", FEW)
+    make, snapshot = demo.killed_run(REGION)
+
+    demo.cleanup(fleet=through(demo, "cleanup"), yes=True, flags=Flags(), regions=(REGION,))
+
+    assert snapshot not in make.ec2.snapshots
+    assert unfinished(demo.folder / "logs", demo.ids["video"]) == []
 
 
 def test_what_is_not_ours_cannot_be_deleted_by_the_role(

@@ -94,7 +94,8 @@ def test_what_died_goes_account_by_account_and_what_another_one_needs_stays(left
     assert error is None
     assert problems("sweep", plan) == []
     assert (plan["narrowed"]["by"], plan["narrowed"]["read"]) == (["--regions"], [REGION])
-    assert {(video, left.unneeded), (video, f"packer_{RUN}"), (research, f"packer_{RUN}")} <= going(plan)
+    # Of the demo's own AMIs none looks like a dead build's.
+    assert {(video, left.unneeded), (video, f"packer_{RUN}"), (research, f"packer_{RUN}")} == going(plan)
     assert f"in account {research} (research)" in reasons(plan, left.needed)
     assert f"nothing at all was found that needs any AMI of {research}" in reasons(plan, left.idle)
     assert left.images == {left.needed, left.unneeded, left.idle}

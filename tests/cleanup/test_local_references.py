@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpu_ami.cleanup.local_references import LocalSource, last_build_ids, protected_by_receipts, scan
 from gpu_ami.cleanup.plan_document import FORMAT
 from gpu_ami.cleanup.policy import LOCAL_SOURCES
+from gpu_ami.deploy.history import steps_back
 from gpu_ami.errors import TerraformError
 from gpu_ami.records.archive import LIMITS
+from gpu_ami.records.receipt import Action, Change, Receipt, StateIdentity, Status, StoredReceipt, encode
 
 A, B, C, D, E = (f"ami-{number:017x}" for number in range(1, 6))
 
@@ -503,3 +508,54 @@ def test_receipts_are_found_in_their_folder(tmp_path: Path) -> None:
 
     assert named(found["receipts"]) == {A}
     assert found["manifests"].report.status == "skipped"
+
+
+@st.composite
+def _histories(draw: st.DrawFn) -> list[StoredReceipt]:
+    """Applies of ever newer AMIs and rollbacks to where receipts lead, some of them cut short or in vain.
+
+    The environment may get another address on the way, with its AMI or with another one.
+    """
+    found: list[StoredReceipt] = []
+    live: str | None = draw(st.sampled_from([None, f"ami-{0:08x}"]))
+    address, name = "a", "ce"
+    state = StateIdentity(backend="local", workspace="default", account="1", region="here", family="f")
+    for number in range(1, draw(st.integers(1, 9)) + 1):
+        new: str | None = f"ami-{number:08x}"
+        action: Action = draw(st.sampled_from(["apply", "rollback"]))
+        before, address = address, draw(st.sampled_from([address, address, address, f"{address}{number}"]))
+        if action == "rollback":
+            address, new = before, steps_back(found, {before: live}, names={before: name})[0].back
+        elif address != before:
+            new = draw(st.sampled_from([live, new]))
+        if new in (None, live) and address == before:
+            continue
+        status: Status = draw(st.sampled_from(["applied", "applied", "failed", "started"]))
+        moved = None if address == before else before
+        act = Receipt(
+            when=datetime(2026, 1, number, tzinfo=timezone.utc),
+            who="me",
+            account="1",
+            region="here",
+            changes=(Change(address=address, old=live, new=new, name=name, previous_address=moved),),
+            action=action,
+            status=status,
+            state=state,
+        )
+        found.append(StoredReceipt(Path(f"{number}.json"), act))
+        # What was cut short, or has failed, may have moved the AMI or not.
+        live = new if status == "applied" else draw(st.sampled_from([live, new]))
+    return found
+
+
+@given(_histories(), st.booleans())
+def test_what_a_rollback_would_go_to_is_kept(history: list[StoredReceipt], is_spread: bool) -> None:
+    """After a rollback the receipt's old AMI is the bad one, and the way back is the AMI below the live one."""
+    folders = ["x/receipts", "s3://b/receipts"] if is_spread else ["x/receipts"]
+    texts = [(f"{folders[at % len(folders)]}/{one.path}", encode(one.receipt)) for at, one in enumerate(history)]
+    kept = {r.target for r in protected_by_receipts(texts)}
+
+    for last in history[-1].receipt.changes if history else ():
+        for live in (last.new, last.old) if history[-1].receipt.status != "applied" else (last.new,):
+            (step,) = steps_back(history, {last.address: live}, names={last.address: "ce"})
+            assert {step.back} - {None} <= kept, step

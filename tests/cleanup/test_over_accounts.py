@@ -22,6 +22,7 @@ from gpu_ami.aws.references.registry import USES
 from gpu_ami.cleanup import cleanup, over_accounts
 from gpu_ami.cleanup.execute import Apply
 from gpu_ami.cleanup.inventory import Survey
+from gpu_ami.cleanup.journal import read
 from gpu_ami.cleanup.policy import Flags, policy_from
 from gpu_ami.console import Console, Step
 from gpu_ami.errors import AwsError, PipelineError, SafetyError, UsageError
@@ -30,7 +31,7 @@ from gpu_ami.invocation import Readings
 from gpu_ami.settings import Cleanup, Fleet, OrganizationScope
 from gpu_ami_sandbox.aws.ec2 import usage_reports as local
 from gpu_ami_sandbox.aws.ec2.usage_reports import UseElsewhere, usage_reports, uses_elsewhere
-from gpu_ami_sandbox.aws.gate import Fault
+from gpu_ami_sandbox.aws.gate import Fault, error_answer
 from gpu_ami_sandbox.aws.server import LocalAws
 from gpu_ami_sandbox.fleet import CLEANUP_ROLE, READ_ROLE, REFUSES, SUSPENDED
 from tests.support.demo_organization import REGION, DemoOrganization, demo_organization, said, timeless
@@ -283,6 +284,58 @@ def test_a_run_that_is_killed_in_the_second_account_is_finished(
     assert done["results"] == []
     assert [row["account"] for row in done["journals"]] == [demo.ids["video"]]
     assert demo.cleanup(yes=True)["journals"] == []
+
+
+# A region in which no AMI of the family is left.
+QUIET = "eu-central-1"
+
+
+def test_what_a_killed_run_left_is_finished_only_by_what_was_read_there(demo: DemoOrganization) -> None:
+    """Where no AMI is left a plan reads texts alone, and would not see the template that maps the snapshot by now."""
+    make, snapshot = demo.killed_run(QUIET)
+    device = {"DeviceName": "/dev/sdb", "Ebs": {"SnapshotId": snapshot}}
+    make.ec2.create_launch_template("maps", "", {"BlockDeviceMappings": [device]}, {})
+    regions = (REGION, QUIET)
+    demo.aws.gate.add(
+        Fault(
+            lambda call, environ: error_answer(environ, "Broken", "No.") if call.region == QUIET else None,
+            action="DescribeLaunchTemplates",
+        )
+    )
+
+    with pytest.raises(SafetyError, match=r"cleanup-0\.jsonl of a killed run is to be finished, but launch-templates"):
+        demo.cleanup(yes=True, regions=regions)
+    assert snapshot in make.ec2.snapshots
+    assert "gpu-batch-video-unused" in demo.images(demo.ids["video"])
+    demo.aws.gate.clear()
+
+    demo.cleanup(yes=True, regions=regions)
+
+    assert snapshot in make.ec2.snapshots
+    (entry,) = read(demo.folder / "logs" / "cleanup-0.jsonl").entries.values()
+    assert "launch template maps version 1" in str(entry.snapshot_status[snapshot])
+
+
+def test_in_a_quiet_account_a_killed_run_is_not_finished(demo: DemoOrganization) -> None:
+    """Nobody sees what needs anything of video's; what goes in the hub goes all the same, and the job looks unwell."""
+    make, snapshot = demo.killed_run(REGION)
+    (own,) = [one for one in demo_templates(demo.ids["video"]).values() if one.name == "own"]
+    demo_templates(demo.ids["video"]).pop(own.id)
+
+    with pytest.raises(SafetyError, match=r"cleanup-0\.jsonl of a killed run is left unfinished: .*--allow-no-ref"):
+        demo.cleanup(yes=True)
+
+    assert snapshot in make.ec2.snapshots
+    assert f"{SHARED}unused" not in demo.images(demo.hub)
+    # A run that does not read that region has nothing to do with it.
+    believed = Flags(allow_no_references=True)
+    assert demo.cleanup(yes=True, flags=believed, regions=(demo.regions[1],))["journals"] == []
+    # What --yes does beside the plan is said with it.
+    run = demo.run()
+    cleanup.run(run, cleanup.Request(fleet=True, regions=(REGION,)))
+    assert "cleanup-0.jsonl is of a run that was cut off: --yes finishes it" in run.console._err.getvalue()  # type: ignore[union-attr]
+    assert demo.ids["video"] in [row["account"] for row in demo.cleanup(yes=True, flags=believed)["journals"]]
+    assert snapshot not in make.ec2.snapshots
 
 
 @pytest.mark.parametrize(

@@ -1116,6 +1116,25 @@ def test_an_apply_that_nobody_completed_is_known_before_the_next(terraform: Fake
     assert {step.back for step in steps} == {second}
 
 
+@pytest.mark.parametrize(("has_more", "status"), [(True, "failed"), (False, "applied")])
+def test_a_killed_apply_that_moved_no_ami_was_applied_where_nothing_is_left_to_do(
+    terraform: FakeTerraform, *, has_more: bool, status: str
+) -> None:
+    """It replaced a queue, say: no AMI tells how far it came, and the next plan may hold the rest of it."""
+    _handed_over(terraform)
+    _apply(terraform)
+    (stored,) = receipts.load(terraform.folder / "receipts")
+    opened = msgspec.structs.replace(stored.receipt, status="started", ended=None, changes=())
+    receipts.write(stored.path.with_name("20270101T000000Z-apply-a.json"), opened)
+    if has_more:
+        _handed_over(terraform, 4)
+
+    _apply(terraform)
+
+    (ended,) = [receipt for receipt in _receipts(terraform) if not receipt.changes]
+    assert (ended.status, "cut short" in str(ended.note)) == (status, True)
+
+
 def _live_by_address(terraform: FakeTerraform) -> dict[str, str | None]:
     return {address(market): ami for market, ami in terraform.live().items()}
 

@@ -11,6 +11,7 @@ import pytest
 from gpu_ami.deploy import apply, rollback
 from gpu_ami.deploy.rollback import Request
 from gpu_ami.errors import SafetyError, TerraformError, UsageError
+from gpu_ami.invocation import Invocation
 from gpu_ami.records import receipt as receipts
 from tests.support.account import Task, task
 from tests.support.fake_terraform import FakeTerraform, address
@@ -72,6 +73,25 @@ def test_it_goes_to_a_named_ami(terraform: FakeTerraform, amis: list[str]) -> No
     assert _is_on(terraform, amis[0])
 
 
+def test_another_family_s_ami_is_refused_unless_it_was_live_here(
+    terraform: FakeTerraform, amis: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An id that was copied from the wrong line: nothing after the command's line would tell."""
+    other = task(terraform.here, terraform.folder.parent).run
+    vars(other)["settings"] = msgspec.structs.replace(other.settings, family="training")
+    monkeypatch.setattr(Invocation, "siblings", lambda _self: iter([other]))
+    theirs = terraform.here.image(1)
+    for ami in (theirs.id, amis[0]):
+        terraform.here.maker.ec2.tags[ami]["gpu-ami:family"] = "training"
+
+    with pytest.raises(UsageError, match=f"{theirs.id} is of the family training .*give --family training"):
+        _back(terraform, to=theirs.id)
+    assert _is_on(terraform, amis[2])
+
+    _back(terraform, to=amis[0])
+    assert _is_on(terraform, amis[0])
+
+
 def test_an_ami_that_is_gone_is_refused_before_anything(terraform: FakeTerraform, amis: list[str]) -> None:
     """The variable must not name what cannot start."""
     terraform.here.maker.ec2.deregister_image(amis[1])
@@ -104,6 +124,28 @@ def test_an_unconfirmed_rollback_leaves_the_variable_as_it_was(
         _back(terraform, yes=False)
 
     assert _is_on(terraform, amis[2])
+
+
+def test_what_was_handed_over_meanwhile_stays(
+    terraform: FakeTerraform, amis: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build ended while the question waited: to put the file back as it was would take its AMI away."""
+    newest = terraform.here.image(1).id
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    done = task(terraform.here, terraform.folder.parent)
+
+    def answer(_question: str) -> str:
+        terraform.hand_over(newest)
+        return "no"
+
+    monkeypatch.setattr(done.run.console, "ask", answer)
+
+    with pytest.raises(SafetyError, match="not confirmed"):
+        rollback.run(done.run, Request(ask=True))
+
+    assert terraform.handed_over == newest
+    assert "is not put back as it was: " in done.err.getvalue()
+    assert "is as it was" not in done.err.getvalue()
 
 
 def test_a_file_that_was_not_there_is_not_left_behind(terraform: FakeTerraform, amis: list[str]) -> None:

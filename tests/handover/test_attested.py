@@ -26,7 +26,7 @@ from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
 from tests.support import plans
 from tests.support.account import OTHER_REGION, REGION, Task, World, other_region, task
 from tests.support.fake_terraform import FakeTerraform
-from tests.support.provenances import FakePacker, private_pem, prove, public_pem, said, statement
+from tests.support.provenances import FakePacker, bucket_store, private_pem, prove, public_pem, said, statement
 
 KEY, OTHER_KEY = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
 
@@ -85,6 +85,36 @@ def test_an_ami_that_has_lost_its_tag_is_refused(here: World, root: Path) -> Non
     path.unlink()
     archive.keep(root / "packer/builds", str(ami.id), {archive.PROVENANCE: "{}"})
     with pytest.raises(SafetyError, match="there is packer/builds/"):
+        judge(here, root, ami)
+
+
+def test_an_ami_that_has_lost_its_tag_is_refused_where_only_the_bucket_has_its_file(here: World, root: Path) -> None:
+    """The runner that baked it is gone with its tree, and EC2 had refused the tag: a person's machine let it pass."""
+    ami, old = here.image(5), here.image(9)
+    data = prove(root, ami)
+    store = bucket_store(here, root)
+    store.share(str(ami.id), {archive.PROVENANCE: data.read_text()})
+    store.share(str(old.id), {archive.RELEASE: "{}"})
+    data.unlink()
+    del here.maker.ec2.tags[ami.id]["gpu-ami:provenance"]
+
+    with pytest.raises(SafetyError, match=rf"there is s3://states/gpu/builds/{ami.id}/provenance\.json, but the AMI"):
+        judge(here, root, ami)
+    assert judge(here, root, old).state == "none"
+    # A copy's lies under the AMI that it was made from, beside those that are other builds'.
+    old.source_image_id = str(ami.id)
+    assert judge(here, root, old).state == "none"
+    store.share(str(ami.id), {archive.PROVENANCE: json.dumps(statement({REGION: str(old.id)}, said()))})
+    with pytest.raises(SafetyError, match=f"there is s3://.*/{ami.id}/"):
+        judge(here, root, old)
+    # Who may not read there has AMIs of before there was provenance, too.
+    here.aws.gate.deny("s3:*")
+    done = task(here, root)
+    assert [verdict.state for verdict in attested.check(done.run, {REGION: str(ami.id)})] == ["none"]
+    assert f"Whether {ami.id}, which has no tag gpu-ami:provenance, had a provenance" in done.err.getvalue()
+    here.aws.gate.clear()
+    here.aws.gate.fail("NoSuchBucket", service="s3", status=404)
+    with pytest.raises(AwsError, match="NoSuchBucket"):
         judge(here, root, ami)
 
 
@@ -459,8 +489,37 @@ def test_a_copy_of_the_build_that_has_lost_its_tag_is_refused(here: World, root:
 
     with pytest.raises(SafetyError, match=f"there is terraform/provenance/{ami.id}.json, but the AMI has no tag"):
         judge(here, root, other.ec2.amis[copied], region=OTHER_REGION)
+    # With named keys the plugin copies from an AMI that it removes, and so does whoever copies the copy.
+    other.ec2.amis[copied].source_image_id = "ami-0fedcba9876543210"
+    with pytest.raises(SafetyError, match=f"there is terraform/provenance/{ami.id}.json, but the AMI has no tag"):
+        judge(here, root, other.ec2.amis[copied], region=OTHER_REGION)
+    archive.keep(root / "packer/builds", str(ami.id), {archive.PROVENANCE: path.read_text()})
     path.write_text("{")
+    with pytest.raises(SafetyError, match=f"there is packer/builds/{ami.id}/provenance.json, but"):
+        judge(here, root, other.ec2.amis[copied], region=OTHER_REGION)
+    (root / "packer/builds" / str(ami.id) / archive.PROVENANCE).unlink()
     assert judge(here, root, other.ec2.amis[copied], region=OTHER_REGION).state == "none"
+
+
+def test_a_copy_is_known_by_the_file_of_its_tag_under_whichever_id(here: World, root: Path) -> None:
+    """With named keys EC2's source of a copy is gone, and with --region nothing says which AMI it was baked beside."""
+    ami = here.image(5)
+    other = other_region(here)
+    copy = other.image(5)
+    copy.source_image_id = "ami-0fedcba9876543210"
+    path = prove(root, ami)
+    path.write_text(json.dumps(statement({REGION: str(ami.id), OTHER_REGION: str(copy.id)}, said())))
+    other.ec2.tags[copy.id] |= here.maker.ec2.tags[ami.id] | {
+        "gpu-ami:provenance": provenance.digest(path.read_bytes())
+    }
+
+    verdict = judge(here, root, copy, region=OTHER_REGION)
+
+    assert (verdict.state, verdict.data) == ("unsigned", path.read_bytes())
+    path.with_name(f"{ami.id}.txt").write_bytes(path.read_bytes())
+    path.unlink()
+    with pytest.raises(SafetyError, match=f"names a file that is nowhere: restore terraform/provenance/{copy.id}"):
+        judge(here, root, copy, region=OTHER_REGION)
 
 
 def test_what_only_shows_says_that_it_is_refused(here: World, root: Path) -> None:

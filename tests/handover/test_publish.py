@@ -282,6 +282,18 @@ def test_the_next_run_completes_a_killed_ones_receipt(
     assert [stored.receipt.status for stored in others] == ([] if status == "applied" else ["applied"])
 
 
+def test_what_another_account_shows_completes_no_receipt(here: World, tmp_path: Path, image: SandboxAmi) -> None:
+    """One repository publishes to staging and to production, and the parameter has one name in both."""
+    _publish(here, tmp_path, ami=image.id)
+    (stored,) = _receipts(tmp_path)
+    other = msgspec.structs.replace(stored.receipt, account="999999999999", status="started", ended=None)
+    receipt.write(stored.path, other)
+
+    _publish(here, tmp_path, ami=image.id)
+
+    assert [one.receipt.status for one in _receipts(tmp_path)] == ["started"]
+
+
 def test_a_stacks_parameter_is_published_with_a_warning(here: World, tmp_path: Path, image: SandboxAmi) -> None:
     """Its next update puts the old value back."""
     _publish(here, tmp_path, ami=here.image(10).id)

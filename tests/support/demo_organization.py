@@ -15,6 +15,8 @@ from moto.ec2.models import ec2_backends
 
 from gpu_ami.aws.access import Access
 from gpu_ami.cleanup import cleanup, sweep
+from gpu_ami.cleanup.journal import Journal
+from gpu_ami.cleanup.journal_events import Begin, ImageRecord, Will
 from gpu_ami.cleanup.policy import Flags
 from gpu_ami.console import Console
 from gpu_ami.errors import PipelineError
@@ -119,9 +121,30 @@ class DemoOrganization:
             texts.append(run.console._out.getvalue())  # type: ignore[union-attr]
         return json.loads(texts[0]), texts[1], error
 
-    def maker(self, account: str) -> Maker:
+    def killed_run(self, region: str) -> tuple[Maker, str]:
+        """Let a run be killed after it had deleted an AMI of video's in *region*; return what it left: a snapshot."""
+        make = self.maker(self.ids["video"], region)
+        image = make.image(300, "gpu-batch-video-killed")
+        (snapshot,) = image.snapshot_ids
+        record = ImageRecord(
+            image_id=image.id,
+            region=region,
+            name=image.name,
+            state="available",
+            created=None,
+            deprecated_at=None,
+            tags=dict(make.ec2.tags[image.id]),
+            snapshot_ids=(snapshot,),
+        )
+        with Journal(self.folder / "logs" / "cleanup-0.jsonl") as journal:
+            journal.write(Begin(account=self.ids["video"]))
+            journal.write(Will(mode="delete", image=record, permissions=(), snapshots=()))
+        make.ec2.deregister_image(image.id)
+        return make, snapshot
+
+    def maker(self, account: str, region: str = REGION) -> Maker:
         """Return what makes things in *account*."""
-        where = DemoLocation(account, REGION, "", "", "")
+        where = DemoLocation(account, region, "", "", "")
         return Maker(where, datetime.now(timezone.utc).replace(tzinfo=None))
 
 

@@ -20,11 +20,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from gpu_ami import tools
 from gpu_ami.handover import attested
+from gpu_ami.handover.build_store import BuildStore
 from gpu_ami.process import Command, Finished
 from gpu_ami.records import provenance
 from gpu_ami.tools.tool import Tool
 from gpu_ami_sandbox.aws.ec2.images import SandboxAmi
-from tests.support.account import REGION
+from tests.support.account import REGION, World
 
 TYPE = "application/vnd.in-toto+json"
 DIGEST = "sha256:" + "a" * 64
@@ -177,3 +178,15 @@ class _Process:
     def run(self, command: Command, *, timeout_s: float | None = None) -> Finished:
         """Run *command*."""
         return self.packer.run(command, timeout_s=timeout_s)
+
+
+def bucket_store(here: World, root: Path) -> BuildStore:
+    """Let Terraform in *root* be connected to a state in S3; return the archives of builds beside that."""
+    here.access.client("s3").create_bucket(
+        Bucket="states", CreateBucketConfiguration={"LocationConstraint": here.access.region}
+    )
+    file = root / "terraform/.terraform/terraform.tfstate"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    config = {"bucket": "states", "key": "gpu/terraform.tfstate", "region": here.access.region}
+    file.write_text(json.dumps({"version": 3, "backend": {"type": "s3", "config": config}}))
+    return BuildStore(root / "packer/builds", root / "terraform", here.access)

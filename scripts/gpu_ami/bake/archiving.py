@@ -86,7 +86,8 @@ def rescuing(run: Invocation, made: manifests.Build, found: Written) -> Iterator
 
     What Packer wrote ends with this command. Without a file and a tag the AMI would pass for one of before there was
     provenance, however it differs from its record; with the file it is refused until somebody has looked. So it is
-    where what Packer wrote is of another build, or nothing that can be read.
+    where what Packer wrote is of another build, or nothing that can be read. A workflow's machine ends with the build,
+    so it goes to the bucket, too.
 
     Args:
         run: This invocation.
@@ -96,17 +97,20 @@ def rescuing(run: Invocation, made: manifests.Build, found: Written) -> Iterator
     try:
         yield
     except BaseException:
-        try:
-            _rescue(run, made, found)
-        except PipelineError as exc:
-            run.console.warn(f"What Packer wrote as the provenance of {made.amis[run.access.region]} is lost: {exc}")
+        if archive.PROVENANCE in found.files:
+            ami = made.amis[run.access.region]
+            try:
+                _rescue(run, made, ami, found)
+            except PipelineError as exc:
+                run.console.warn(f"What Packer wrote as the provenance of {ami} is not kept here: {exc}")
+            with contextlib.suppress(PipelineError):
+                BuildStore(run.workspace.builds, run.workspace.terraform, run.access).share(ami, found.files)
         raise
 
 
-def _rescue(run: Invocation, made: manifests.Build, found: Written) -> None:
-    ami, text = made.amis[run.access.region], found.files.get(archive.PROVENANCE)
+def _rescue(run: Invocation, made: manifests.Build, ami: str, found: Written) -> None:
     there = archive.read(run.workspace.builds, ami, (archive.PROVENANCE,)).get(archive.PROVENANCE)
-    if text is None or there == text:
+    if there == found.files[archive.PROVENANCE]:
         return
     _take_away_earlier(run, made)
     path = archive.keep(run.workspace.builds, ami, found.files) / archive.PROVENANCE

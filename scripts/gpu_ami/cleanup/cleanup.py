@@ -14,7 +14,7 @@ from gpu_ami import families
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.regions import requested_regions
 from gpu_ami.cleanup import plan_document as plans
-from gpu_ami.cleanup.carry_out import act, callers_of
+from gpu_ami.cleanup.carry_out import act, callers_of, tell_unfinished
 from gpu_ami.cleanup.cleanup_request import Request
 from gpu_ami.cleanup.decide import find_blocks
 from gpu_ami.cleanup.execute import Result, blocked
@@ -99,7 +99,7 @@ def run(run: Invocation, request: Request) -> None:
         _carry_out(run, plan, survey, view, permanent=request.permanent)
     else:
         _show(run, plan, view)
-        _tell_unfinished(run, plan.account, survey)
+        tell_unfinished(run, survey)
         if advice := _next_step(request, plan, dry_run=run.options.dry_run):
             run.console.say(advice)
     _raise_blocks(plan)
@@ -157,23 +157,6 @@ def _tell_unmatched(run: Invocation, survey: Survey) -> None:
             f"{' with '.join(flags)} matches no AMI of {show_count(len(survey.images), 'AMI')}; * and ? stand for any "
             "characters, every other one for itself."
         )
-
-
-def _tell_unfinished(run: Invocation, account: str, survey: Survey) -> None:
-    """Say what `--yes` would do beside the plan: the snapshots of AMIs that a killed run deleted go, too."""
-    here = {location.region for location in survey.own_locations}
-    try:
-        replays = unfinished(run.workspace.logs, account)
-    except UsageError as exc:
-        run.console.warn(f"{exc} Until then --yes is refused.")
-        return
-    for replay in replays:
-        entries = to_finish(replay.entries.values(), survey.images)
-        left = [entry for entry in entries if entry.image.region in here]
-        if left:
-            what = f"AMIs whose snapshots it left: {len(left)}"
-            name = run.workspace.shown(replay.path)
-            run.console.warn(f"{name} is of a run that was cut off: --yes finishes it first ({what}).")
 
 
 def _show(run: Invocation, plan: Plan, view: View) -> None:

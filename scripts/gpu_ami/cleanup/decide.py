@@ -190,10 +190,12 @@ def decide(
 
 def _unless_idle(verdict: Verdict, used: Collection[str]) -> Verdict:
     account = verdict.image.account
-    if account in used:
-        return verdict
-    text = f"nothing at all was found that needs any AMI of {account}: if that is true, plan with --allow-no-references"
-    return kept(verdict, Reason("nothing-needed", text))
+    return verdict if account in used else kept(verdict, Reason("nothing-needed", why_nothing(account)))
+
+
+def why_nothing(account: str) -> str:
+    """Return why nothing of *account* goes, of a fleet: no use of any of its AMIs was seen."""
+    return f"nothing at all was found that needs any AMI of {account}: if that is true, plan with --allow-no-references"
 
 
 def find_blocks(reports: Sequence[SourceReport], policy: Policy, *, is_change: bool = True) -> tuple[str, ...]:

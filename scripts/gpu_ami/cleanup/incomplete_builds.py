@@ -23,7 +23,7 @@ from gpu_ami.aws.images import Image
 from gpu_ami.aws.references.source import Reference
 from gpu_ami.cleanup import dead_benches
 from gpu_ami.cleanup.dead_benches import BENCHES_ALONE, TOGETHER, is_of_bench
-from gpu_ami.cleanup.decide import CLOCK_TOLERANCE, Reason, SourceReport, by_target, find_blocks
+from gpu_ami.cleanup.decide import CLOCK_TOLERANCE, Reason, SourceReport, by_target, find_blocks, why_nothing
 from gpu_ami.cleanup.execute import Result
 from gpu_ami.cleanup.inventory import Survey
 from gpu_ami.cleanup.journal import Journal
@@ -241,7 +241,7 @@ def why_idle(survey: Survey, account: str) -> str | None:
     """
     if not survey.is_fleet or survey.policy.allow_no_references or account in survey.used_accounts:
         return None
-    return f"nothing at all was found that needs any AMI of {account}: if that is true, plan with --allow-no-references"
+    return why_nothing(account)
 
 
 def image_failures(plan: SweepPlan, policy: Policy) -> tuple[str, ...]:

@@ -175,6 +175,8 @@ class Survey:
         # Of many places each looks for its own, again and again.
         self._images: dict[tuple[str, str], list[Image]] = {}
         self._all_images: tuple[Image, ...] | None = ()
+        # Regions of a fleet in which no AMI of the scope is, and in which all is read for another reason.
+        self._also_busy: frozenset[str] = frozenset()
         # Where all of them were listed in the round of queries under way.
         self._just_listed: frozenset[tuple[str, str]] = frozenset()
         # What follows from all that was seen so far, by what it is.
@@ -444,7 +446,7 @@ class Survey:
     def _busy(self) -> frozenset[str]:
         """The regions in which an AMI of the scope is: of a fleet, the others are asked for little."""
         covers = self.policy.scope.covers
-        return frozenset(image.region for image in self.images if covers(image.name, image.tags))
+        return self._also_busy | {image.region for image in self.images if covers(image.name, image.tags)}
 
     def _asked(self, sources: Iterable[Source], *, own_only: bool = False) -> list[tuple[Location, Source]]:
         """Return where each of *sources* is queried, source by source."""
@@ -456,6 +458,15 @@ class Survey:
             for location in locations
             if busy is None or location.region in busy or source.name in FROM_ANYWHERE
         ]
+
+    def query_regions(self, regions: Collection[str]) -> None:
+        """Query in *regions* what `query` left out where no AMI of the scope is, and again whenever all is.
+
+        What a run that was killed has left there may be needed, although its AMIs are gone.
+        """
+        self._also_busy |= frozenset(regions)
+        pairs = [*self._asked(self._uses), *self._asked(self._own, own_only=True)]
+        self._query_pairs([pair for pair in pairs if _key(pair[0], pair[1].name) not in self._states], frozenset())
 
     def query_rest(self) -> None:
         """Query what `query` left out where no AMI of the scope is.

@@ -264,6 +264,15 @@ def unfinished(logs: Path, account: str) -> list[Replay]:
     Raises:
         UsageError: A file there is not a journal, or what has a journal's name cannot be read.
     """
+    return [replay for replay in all_unfinished(logs) if replay.account == account]
+
+
+def all_unfinished(logs: Path) -> list[Replay]:
+    """Return what `unfinished` does, of every account: of hundreds each file is read once.
+
+    Raises:
+        UsageError: A file there is not a journal, or what has a journal's name cannot be read.
+    """
     replays = []
     for path in sorted(logs.glob("cleanup-*.jsonl")):
         try:
@@ -274,7 +283,7 @@ def unfinished(logs: Path, account: str) -> list[Replay]:
             what = exc.what if isinstance(exc, _BrokenError) else str(exc).rstrip(".")
             msg = f"{what}. Move it away; should that run have left snapshots, `invoke cleanup --orphans` finds them."
             raise UsageError(msg) from exc
-    return [replay for replay in replays if replay.account == account and not replay.is_settled]
+    return [replay for replay in replays if not replay.is_settled]
 
 
 def _text(path: Path) -> str:

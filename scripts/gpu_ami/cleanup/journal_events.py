@@ -183,7 +183,7 @@ class Unknown(Event, frozen=True, kw_only=True, tag="unknown"):
 
 
 class Left(Event, frozen=True, kw_only=True, tag="left"):
-    """A later run found an AMI of unknown fate still there."""
+    """A later run found an AMI of unknown fate still there; or gone, where it was to be set aside and no more."""
 
     image_id: str
 

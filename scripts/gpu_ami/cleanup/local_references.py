@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,10 +15,12 @@ from gpu_ami.aws.images import parse_time
 from gpu_ami.aws.references.source import Reference, ids_in
 from gpu_ami.cleanup import plan_document
 from gpu_ami.cleanup.decide import SourceReport, Status
+from gpu_ami.deploy.history import steps_back
 from gpu_ami.errors import PipelineError, UsageError
 from gpu_ami.fleet import fleet_list
 from gpu_ami.records import archive, receipt
 from gpu_ami.records.manifest_file import unix_seconds
+from gpu_ami.records.receipt import StateIdentity, StoredReceipt
 from gpu_ami.records.tags import AMI_ID
 
 # Where copies and caches lie, and at the top our own journals and what a fleet's machines pass on: what is there needs
@@ -255,6 +258,7 @@ def _plain(raw: bytes) -> str:
 
 _NAME = "receipts"
 _UNSURE = frozenset({"started", "failed"})
+_WAY_BACK = "the one to roll back to"
 # What receipts call a published SSM parameter begins so; see `handover.publication.address`.
 _PARAMETER = "ssm:"
 
@@ -276,6 +280,7 @@ class _Act(NamedTuple):
     shown: str
     change: dict[str, Any]
     is_sure: bool
+    is_rollback: bool
 
     @property
     def moves(self) -> bool:
@@ -291,6 +296,7 @@ def protected_by_receipts(texts: Iterable[tuple[str, str]]) -> list[Reference]:
     happened. Acts of an unknown state may be of several states: see `_chains`. A receipt of another form cannot be
     compared with the others, so every id in it is needed.
     """
+    texts = list(texts)
     histories: dict[_History, list[_Act]] = {}
     references: list[Reference] = []
     for shown, text in texts:
@@ -306,7 +312,34 @@ def protected_by_receipts(texts: Iterable[tuple[str, str]]) -> list[Reference]:
         is_one = bool(history.state) or history.address.startswith(_PARAMETER)
         for chain in [acts] if is_one else _chains(acts):
             references += _newest(history.address, chain)
-    return list(dict.fromkeys(references))
+    return list(dict.fromkeys([*references, *_ways_back(texts)]))
+
+
+def _ways_back(texts: Iterable[tuple[str, str]]) -> Iterator[Reference]:
+    """Yield where `invoke rollback` would go by the receipts *texts* of each known state.
+
+    After a rollback that is not what its receipt says was live before, but the AMI below the one that it went to; and
+    it follows an environment to its new address. What `rollback` cannot read it does not go by.
+    """
+    filed: dict[tuple[str, StateIdentity], dict[str, StoredReceipt]] = {}
+    for shown, text in texts:
+        folder, _, name = shown.rpartition("/")
+        with contextlib.suppress(UsageError):
+            found = receipt.decode(text, source=shown)
+            if (state := found.state) is not None:
+                # Some may be in the tree alone, and some in the bucket; two root modules have a history each.
+                for whose in (folder, ""):
+                    filed.setdefault((whose, state), {})[name] = StoredReceipt(Path(name), found)
+    for some in filed.values():
+        history = sorted(some.values(), key=lambda stored: (stored.receipt.when, stored.path.name))
+        newest = {change.address: change for stored in history for change in stored.receipt.changes}
+        # By the name of an environment, its last address.
+        at = {change.name: change.address for stored in history for change in stored.receipt.changes if change.name}
+        names = {address: name for name, address in at.items()}
+        live = {address: change.new for address, change in newest.items()}
+        for step in steps_back(history, live, names=names):
+            if step.back is not None:
+                yield Reference(step.back, _NAME, f"{_WAY_BACK} at {step.address} by the receipts of its state")
 
 
 def _chains(acts: Sequence[_Act]) -> list[list[_Act]]:
@@ -340,7 +373,7 @@ def _newest(address: str, acts: Sequence[_Act]) -> Iterator[Reference]:
     """
     moving = [act for act in acts if act.moves]
     for act in [*_latest(acts), *_latest(moving)]:
-        roles = (("new", "live"), ("old", "the one to roll back to"))
+        roles = (("new", "live"), ("old", "left by a rollback" if act.is_rollback else _WAY_BACK))
         for key, role in roles if act.moves else roles[:1]:
             for target in sorted(ids_in(json.dumps(act.change.get(key)))):
                 yield Reference(target, _NAME, f"{role} at {address} by {act.shown}")
@@ -365,11 +398,12 @@ def _acts(shown: str, text: str) -> Iterator[tuple[_History, _Act]]:
         raise ValueError(text[:40])
     account, region = (str(document.get(key)) for key in ("account", "region"))
     state, is_sure = _state(document.get("state")), document.get("status") not in _UNSURE
+    is_rollback = document.get("action") == "rollback"
     folder = shown.rpartition("/")[0]
     for change in changes:
         yield (
             _History(folder, account, region, state, change["address"]),
-            _Act(moment.isoformat(), shown, change, is_sure),
+            _Act(moment.isoformat(), shown, change, is_sure, is_rollback),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,16 +15,16 @@ from gpu_ami.aws.access import Access
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.regions import requested_regions
 from gpu_ami.cleanup import fleet_plan as plans
-from gpu_ami.cleanup.carry_out import act
+from gpu_ami.cleanup.carry_out import act, tell_unfinished
 from gpu_ami.cleanup.cleanup_request import Request
-from gpu_ami.cleanup.decide import SourceReport
+from gpu_ami.cleanup.decide import SourceReport, find_blocks, why_nothing
 from gpu_ami.cleanup.execute import Result, blocked
 from gpu_ami.cleanup.fleet_merge import FRESH
 from gpu_ami.cleanup.fleet_plan import FleetPlan, make_fleet_plan
 from gpu_ami.cleanup.fleet_tables import answer_tables, outcome_tables
 from gpu_ami.cleanup.grantees import Reached
 from gpu_ami.cleanup.inventory import Location, Reading, Survey
-from gpu_ami.cleanup.journal import unfinished
+from gpu_ami.cleanup.journal import Replay, all_unfinished
 from gpu_ami.cleanup.plan_tables import View
 from gpu_ami.cleanup.policy import SETTING, Flags, Policy, policy_from
 from gpu_ami.cleanup.scope import check_whose, fast_restore_usd_per_hour, local_sources
@@ -161,6 +162,7 @@ def run(run: Invocation, request: Request) -> None:
         write_plan(run, request, plan)
         carry_out(run, request, plan, survey, found.hub, role=fleet.cleanup_role)
     else:
+        tell_unfinished(run, survey)
         show(run, request, plan, survey)
 
 
@@ -379,14 +381,23 @@ def carry_out(run: Invocation, request: Request, plan: FleetPlan, survey: Survey
         )
         raise SafetyError(msg)
     with only_one(run.workspace.logs, "cleanup"):
-        accounts = _to_do(run, plan, survey)
+        earlier = all_unfinished(run.workspace.logs)
+        killed = _killed(earlier, survey)
+        blocks = _blocks_of_finishing(run, killed, survey)
+        if blocks:
+            # It ends with the first of them.
+            decision = dataclasses.replace(plan.decision, blocks=blocks)
+            show(run, request, dataclasses.replace(plan, decision=decision), survey)
+        idle = _idle(run, plan, killed, survey)
+        accounts = sorted({*plan.owners, *(killed.keys() - idle.keys())})
         # Before anything goes: half a fleet done is what nobody wants to explain.
         ways = {account: _way_in(hub, role, account) for account in accounts}
         done: list[Done] = []
         error: PipelineError | None = None
         for account in accounts:
+            replays = [replay for replay in earlier if replay.account == account and account not in idle]
             try:
-                part, cut = _one_account(run, plan, survey, ways[account], account, must_recover=not permanent)
+                part, cut = _one_account(run, plan, survey, ways[account], account, replays, must_recover=not permanent)
             except InterruptedRunError as exc:
                 # What was done in the accounts before is to be shown, with the way back.
                 error = exc
@@ -402,21 +413,52 @@ def carry_out(run: Invocation, request: Request, plan: FleetPlan, survey: Survey
             {"account": one.account, "journal": run.workspace.shown(one.journal)} for one in done if one.journal
         ],
     }
-    with then_raised(error or failure_of([(one.account, result) for one in done for result in one.results])):
+    error = error or failure_of([(one.account, result) for one in done for result in one.results])
+    with then_raised(error or next(iter(idle.values()), None)):
         journals = {one.account: run.workspace.shown(one.journal) for one in done if one.journal}
         results = {one.account: one.results for one in done}
         run.console.result(document, *outcome_tables(plan, survey, results, journals, view))
 
 
-def _to_do(run: Invocation, plan: FleetPlan, survey: Survey) -> list[str]:
-    """Return the accounts in which something goes, or in which an earlier run is to be finished."""
-    members = sorted({location.account for location in survey.own_locations})
-    open_ = [
-        account
-        for account in members
-        if any(to_finish(replay.entries.values(), survey.images) for replay in unfinished(run.workspace.logs, account))
-    ]
-    return sorted({*plan.owners, *open_})
+def _killed(earlier: Iterable[Replay], survey: Survey) -> dict[str, list[Replay]]:
+    """Return those of the *earlier* runs that left snapshots of AMIs that they deleted, by account.
+
+    They are to be finished. What is in a place that is not read is left to a run that reads it.
+    """
+    here = {location.place for location in survey.own_locations}
+    found: dict[str, list[Replay]] = {}
+    for replay in earlier:
+        entries = to_finish(replay.entries.values(), survey.images)
+        if any((replay.account, entry.image.region) in here for entry in entries):
+            found.setdefault(replay.account, []).append(replay)
+    return found
+
+
+def _blocks_of_finishing(run: Invocation, killed: Mapping[str, Sequence[Replay]], survey: Survey) -> tuple[str, ...]:
+    """Read what may need what earlier runs have left; return why nothing may be changed; empty where that is read.
+
+    They may have deleted the last AMI of a region: then the plan has read nothing there but texts.
+    """
+    replays = [replay for some in killed.values() for replay in some]
+    if not replays:
+        return ()
+    survey.query_regions({entry.image.region for replay in replays for entry in replay.entries.values()})
+    failed = find_blocks(survey.reports, survey.policy, is_change=False)
+    shown = run.workspace.shown(replays[0].path)
+    return tuple(f"{shown} of a killed run is to be finished, but {why}" for why in failed)
+
+
+def _idle(
+    run: Invocation, plan: FleetPlan, killed: Mapping[str, Sequence[Replay]], survey: Survey
+) -> dict[str, SafetyError]:
+    """Return the accounts in which earlier runs are not finished, and why: no use of any AMI of theirs was seen."""
+    quiet = set() if plan.policy.allow_no_references else killed.keys() - survey.used_accounts
+    return {
+        account: SafetyError(
+            f"{run.workspace.shown(killed[account][0].path)} of a killed run is left unfinished: {why_nothing(account)}"
+        )
+        for account in sorted(quiet)
+    }
 
 
 def with_right_to_change(hub: Hub, role: str, account: str) -> Access:
@@ -459,11 +501,17 @@ def way_back(run: Invocation, account: str) -> Access:
 
 
 def _one_account(
-    run: Invocation, plan: FleetPlan, survey: Survey, access: Access, account: str, *, must_recover: bool
+    run: Invocation,
+    plan: FleetPlan,
+    survey: Survey,
+    access: Access,
+    account: str,
+    replays: Sequence[Replay],
+    *,
+    must_recover: bool,
 ) -> tuple[Done, PartialError | None]:
     regions = {location.region for location in survey.own_locations if location.account == account}
     callers: Mapping[str, Caller] = {name: Caller(access, name) for name in regions}
-    replays = unfinished(run.workspace.logs, account)
     results, journal, cut = act(run, plan.of(account), survey, replays, callers, must_recover=must_recover)
     return Done(account=account, results=results, journal=journal), cut
 

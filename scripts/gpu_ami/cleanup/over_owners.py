@@ -15,6 +15,7 @@ from gpu_ami import collector, process
 from gpu_ami.aws.caller import Caller
 from gpu_ami.aws.images import Image, launch_permissions, own_images
 from gpu_ami.cleanup import fleet_plan as plans
+from gpu_ami.cleanup.carry_out import tell_unfinished
 from gpu_ami.cleanup.cleanup_request import Request
 from gpu_ami.cleanup.decide import newest_of
 from gpu_ami.cleanup.fleet_plan import SavedFleetPlan, make_fleet_plan
@@ -83,6 +84,7 @@ def run(run: Invocation, request: Request) -> None:
     if acts and not plan.decision.blocks:
         carry_out(run, request, plan, survey, hub, role=fleet.cleanup_role)
     else:
+        tell_unfinished(run, survey)
         show(run, request, plan, survey)
 
 

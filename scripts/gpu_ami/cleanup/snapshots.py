@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from gpu_ami.aws import recycle_bin
 from gpu_ami.aws.caller import Caller, RefusedError
 from gpu_ami.aws.image_changes import delete_snapshot
 from gpu_ami.aws.images import Image, Snapshot, snapshot_is_shared, snapshots
@@ -12,7 +13,12 @@ from gpu_ami.cleanup.inventory import Survey
 from gpu_ami.cleanup.journal import Entry, Journal
 from gpu_ami.cleanup.journal_events import DELETED, LEFT, SnapshotDone, SnapshotOutcome
 from gpu_ami.cleanup.orphan_snapshots import made_for, tag_reasons
+from gpu_ami.cleanup.plan_document import Bin
 from gpu_ami.errors import AwsError
+
+_NO_WAY_BACK = SnapshotOutcome.failed(
+    "an earlier run left it, and no rule of the Recycle Bin keeps it: make one for EBS_SNAPSHOT, or add --permanent"
+)
 
 
 class OrphanedSnapshots:
@@ -82,11 +88,25 @@ class OrphanedSnapshots:
             return SnapshotOutcome.failed(exc)
         return DELETED
 
-    def resume(self, callers: Mapping[str, Caller], entries: Iterable[Entry]) -> dict[str, dict[str, SnapshotOutcome]]:
+    def resume(
+        self,
+        callers: Mapping[str, Caller],
+        entries: Iterable[Entry],
+        *,
+        readers: Mapping[str, Caller] | None = None,
+        must_recover: bool = False,
+    ) -> dict[str, dict[str, SnapshotOutcome]]:
         """Finish what a run that was killed left undone; return the outcome of each snapshot, by AMI.
 
         An AMI that is still there, or is being brought back, is left alone. Snapshots that something needs stay, and so
         do those of which EC2 does not say that they were made for the AMI: a journal is a file that can be edited.
+
+        Args:
+            callers: What may change the account, by region.
+            entries: What the journal says.
+            readers: What reads it, by region; None for the same.
+            must_recover: Whether one that no rule of the Recycle Bin keeps stays: its AMI may be in the bin, and could
+                not come back without it. It has failed then, so that a run with ``--permanent`` comes back to it.
         """
         needed = by_target(self._survey.references)
         finished: dict[str, dict[str, SnapshotOutcome]] = {}
@@ -94,27 +114,42 @@ class OrphanedSnapshots:
             image = entry.image
             if image.region not in callers:
                 continue
+            before = {key: entry.snapshot_status.get(key, LEFT) for key in image.snapshot_ids}
+            # What has failed is tried again: as long as it is there, the run is not finished.
             outcomes = {
-                key: SnapshotOutcome.kept(needed[key][0].detail)
-                if key in needed
-                else entry.snapshot_status.get(key, LEFT)
-                for key in image.snapshot_ids
+                key: SnapshotOutcome.kept(needed[key][0].detail) if key in needed else LEFT if one.is_failed else one
+                for key, one in before.items()
             }
-            outcomes |= self._settled(callers[image.region], image.image_id, _left(image, outcomes))
+            left = _left(image, outcomes)
+            reader = (callers if readers is None else readers)[image.region]
+            outcomes |= self._settled(reader, image.image_id, left, must_recover=must_recover)
             outcomes |= self.finish(callers[image.region], image, outcomes, {image.image_id})
             finished[image.image_id] = outcomes
         return finished
 
     @staticmethod
-    def _settled(caller: Caller, image_id: str, left: Sequence[str]) -> dict[str, SnapshotOutcome]:
+    def _settled(
+        reader: Caller, image_id: str, left: Sequence[str], *, must_recover: bool
+    ) -> dict[str, SnapshotOutcome]:
         """Return the outcome of those of the snapshots *left* that are not to be deleted: they are gone, or stay."""
         try:
-            found = snapshots(caller, left)
-            why = {key: why_kept(caller, snapshot, image_id) for key, snapshot in found.items()}
+            found = snapshots(reader, left)
+            why = {key: why_kept(reader, snapshot, image_id) for key, snapshot in found.items()}
+            lost = _lost(reader, found.values()) if must_recover else []
         except AwsError as exc:
             return dict.fromkeys(left, SnapshotOutcome.failed(exc))
-        gone = {key: DELETED for key in left if key not in found}
+        gone = {key: DELETED for key in left if key not in found} | dict.fromkeys(lost, _NO_WAY_BACK)
         return gone | {key: SnapshotOutcome.kept(reason) for key, reason in why.items() if reason}
+
+
+def _lost(reader: Caller, some: Collection[Snapshot]) -> list[str]:
+    """Return those of *some* that no rule of the Recycle Bin keeps.
+
+    Raises:
+        AwsError: The rules could not be read.
+    """
+    bin_ = Bin(recycle_bin.rules(reader, recycle_bin.SNAPSHOT) if some else ())
+    return [one.snapshot_id for one in some if bin_.retention(recycle_bin.SNAPSHOT, one.tags) is None]
 
 
 def _left(image: Image, known: Mapping[str, SnapshotOutcome]) -> list[str]:

@@ -208,7 +208,7 @@ def _nothing_to_do(
     live: Sequence[Live] = live_environments.query(_caller(run), root_module.state(root))
     if incomplete:
         live = wait.until_ended(root, live, request.wait_minutes, only=_ours(review))
-    receipts.complete(store, incomplete, live)
+    receipts.complete(store, incomplete, live, is_all_done=True)
     tagged = applied_tag.mark_applied(run, review.facts.expected_ami, live)
     document = review.document() | {"applied": False, "receipt": None} | _live_document(live)
     run.console.result(document, live_table(live, ()))

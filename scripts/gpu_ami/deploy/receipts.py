@@ -171,9 +171,11 @@ def _describe_state(root: Root, stored: StoredReceipt) -> str:
     return f"{'; '.join(parts)}." if parts else "No compute environment was to move."
 
 
-def complete(store: ReceiptStore, incomplete: Sequence[StoredReceipt], live: Sequence[Live]) -> None:
-    """Complete the receipts of runs that were killed, by what is live now."""
-    done = confirmed(incomplete, live)
+def complete(
+    store: ReceiptStore, incomplete: Sequence[StoredReceipt], live: Sequence[Live], *, is_all_done: bool = False
+) -> None:
+    """Complete the receipts of runs that were killed, by what is live now; see `confirmed`."""
+    done = confirmed(incomplete, live, is_all_done=is_all_done)
     for stored in incomplete:
         is_done = stored in done
         note = "cut short; a later run found it applied" if is_done else "cut short; a later run went on from there"
@@ -184,13 +186,19 @@ def complete(store: ReceiptStore, incomplete: Sequence[StoredReceipt], live: Seq
         )
 
 
-def confirmed(incomplete: Sequence[StoredReceipt], live: Sequence[Live]) -> list[StoredReceipt]:
-    """Return those of the *incomplete* receipts whose every change is live: they were applied after all."""
+def confirmed(
+    incomplete: Sequence[StoredReceipt], live: Sequence[Live], *, is_all_done: bool = False
+) -> list[StoredReceipt]:
+    """Return those of the *incomplete* receipts whose every change is live: they were applied after all.
+
+    Of one that moved no AMI nothing in Batch tells: it was where Terraform has nothing left to do (*is_all_done*).
+    """
     now = {current.address: current for current in live}
     return [
         stored
         for stored in incomplete
-        if all(_is_done(change, now.get(change.address)) for change in stored.receipt.changes)
+        if (stored.receipt.changes or is_all_done)
+        and all(_is_done(change, now.get(change.address)) for change in stored.receipt.changes)
     ]
 
 

@@ -6,18 +6,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from gpu_ami.aws import images
+from gpu_ami.aws.caller import Caller
 from gpu_ami.deploy import apply, ownership, plan, root_module
-from gpu_ami.deploy.history import about, agreed_target, rolled_back_from, steps_back
+from gpu_ami.deploy.history import about, agreed_target, rolled_back_from, steps_back, were_live
 from gpu_ami.deploy.root_module import Root
-from gpu_ami.errors import UsageError
-from gpu_ami.files import write_atomic
+from gpu_ami.errors import PipelineError, UsageError
 from gpu_ami.handover import change as changes
 from gpu_ami.handover import update_tfvars
 from gpu_ami.handover.receipt_store import ReceiptStore
 from gpu_ami.invocation import Invocation
 from gpu_ami.locks import only_one
 from gpu_ami.records.receipt import StateIdentity, maybe_of_state, of_state, of_unknown_state, other_states
-from gpu_ami.records.tags import checked_ami_id
+from gpu_ami.records.tags import FAMILY_TAG, checked_ami_id
 from gpu_ami.terraform import state_file
 
 # Where each command has an AWS of its own, no advice for the next one helps.
@@ -70,6 +71,8 @@ def run(run: Invocation, request: Request) -> None:
             advice = _FRESH if run.target.is_kept is False else "choose another AMI with --to."
             msg = f"{target} {problem}: {advice}"
             raise UsageError(msg)
+        if request.to is not None:
+            _check_family(root, target, root_module.state_identity(root, who.account))
         run.console.say(f"Rolling back to {target}.")
         apply_request = apply.Request(
             variables=request.variables,
@@ -81,6 +84,28 @@ def run(run: Invocation, request: Request) -> None:
         )
         with _written(run, target) as acting:
             apply.apply_root(root, apply_request, who, acting=acting)
+
+
+def _check_family(root: Root, target: str, state: StateIdentity) -> None:
+    """Refuse an AMI that is another family's of the settings: a slip would put it into this one's environments.
+
+    Raises:
+        UsageError: It is, and was never live here.
+        AwsError: EC2 refused or cannot be reached.
+    """
+    run = root.run
+    names = {other.settings.family for other in run.siblings()}
+    found = images.look_up(Caller(run.access, run.settings.region), target) if names else None
+    family = found.tags.get(FAMILY_TAG) if found is not None else None
+    if family not in names:
+        return
+    history = ReceiptStore(root.terraform.folder, run.access).all()
+    if target not in were_live(of_state(history, state)):
+        msg = (
+            f"{target} is of the family {family} ({FAMILY_TAG}) and was never live for {run.settings.family}: "
+            f"name one of {run.settings.family} with --to, or give --family {family}."
+        )
+        raise UsageError(msg)
 
 
 def _target(root: Root, state: StateIdentity) -> str:
@@ -133,9 +158,19 @@ def _written(run: Invocation, ami_id: str) -> Iterator[Callable[[], None]]:
         yield lambda: begun.append(True)
     except BaseException:
         if change.changed and not begun:
-            if change.before:
-                write_atomic(change.file, change.before, what="Terraform variables file")
-            else:
-                change.file.unlink(missing_ok=True)
-            run.console.say(f"{shown} is as it was: nothing was applied.")
+            _put_back(run, change)
         raise
+
+
+def _put_back(run: Invocation, change: changes.Change) -> None:
+    """Write what was in the file before; where somebody has handed another AMI over meanwhile, that one stays.
+
+    A question may have waited for an hour. What ended the rollback is what is to be said, and not what ended this.
+    """
+    shown = run.workspace.shown(change.file)
+    try:
+        changes.undo(change)
+    except PipelineError as exc:
+        run.console.warn(f"Nothing was applied, but {shown} is not put back as it was: {exc}")
+    else:
+        run.console.say(f"{shown} is as it was: nothing was applied.")

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpu_ami import process, scratch
+from gpu_ami.aws.caller import RefusedError
 from gpu_ami.errors import AwsError, PipelineError, SafetyError, UsageError
 from gpu_ami.files import read_text, write_atomic
 from gpu_ami.foreign_text import limited
@@ -20,7 +23,7 @@ from gpu_ami.handover.build_store import BuildStore
 from gpu_ami.process import Command
 from gpu_ami.records import archive, provenance
 from gpu_ami.records.provenance import Facts, Provenance, State
-from gpu_ami.records.tags import PROVENANCE_TAG
+from gpu_ami.records.tags import AMI_ID, PROVENANCE_TAG
 from gpu_ami.settings import KeylessIdentity
 from gpu_ami.settings import Provenance as Provided
 
@@ -230,13 +233,7 @@ def keep(run: Invocation, verdicts: Sequence[Verdict]) -> None:
 
 def _without_tag(run: Invocation, image: Image, home: str | None) -> Verdict:
     """Judge an AMI without the tag: one of before there was provenance, by hand, or one that has lost its tag."""
-    ami = image.image_id
-    left = [path for path in _places(run, ami) if path.exists()]
-    # Of a copy that the build has made they lie there; they may as well be those of what it was baked on.
-    for other in _others(image, home):
-        left += [path for path in _places(run, other) if path.exists() and _is_about(path, image)]
-    if left:
-        where = run.workspace.shown(left[0])
+    if (where := _left_in_tree(run, image) or _left_in_bucket(run, image, home)) is not None:
         msg = (
             f"there is {where}, but the AMI has no tag {PROVENANCE_TAG}: who took it away? Where a build was cut "
             "short, or EC2 refused it, its value is the SHA-256 of that file"
@@ -248,7 +245,58 @@ def _without_tag(run: Invocation, image: Image, home: str | None) -> Verdict:
             "set it to false as long as this AMI is needed"
         )
         raise SafetyError(msg)
-    return Verdict(ami_id=ami, state="none")
+    return Verdict(ami_id=image.image_id, state="none")
+
+
+def _left_in_tree(run: Invocation, image: Image) -> str | None:
+    """Return where the working tree has the provenance of an AMI without the tag; None where it has none.
+
+    Of a copy that the build has made it lies under the id of another AMI, which EC2 need not name as its source: with
+    named keys the plugin copies from one that it removes. Each file says itself what it is about.
+    """
+    own = (path for path in _places(run, image.image_id) if path.exists())
+    others = (path for _, path in _in_tree(run) if _is_about(path, image))
+    left = next(itertools.chain(own, others), None)
+    return None if left is None else run.workspace.shown(left)
+
+
+def _in_tree(run: Invocation) -> Iterator[tuple[str, Path]]:
+    """Yield every provenance in the working tree, and under which AMI's id it lies there."""
+    for path in sorted((run.workspace.terraform / provenance.FOLDER).glob("ami-*.json")):
+        if AMI_ID.fullmatch(path.stem):
+            yield path.stem, path
+    for path in sorted(run.workspace.builds.glob(f"ami-*/{archive.PROVENANCE}")):
+        if AMI_ID.fullmatch(path.parent.name):
+            yield path.parent.name, path
+
+
+def _with_digest(run: Invocation, tag: str | None) -> Iterator[str]:
+    """Yield under which AMIs' ids the working tree has the file of a *tag*; see `_left_in_tree`."""
+    for ami, path in _in_tree(run):
+        with contextlib.suppress(PipelineError):
+            if provenance.digest(_content(path)) == tag:
+                yield ami
+
+
+def _left_in_bucket(run: Invocation, image: Image, home: str | None) -> str | None:
+    """Return where the bucket has the provenance of an AMI without the tag; None where it has none, or none is known.
+
+    The machine that baked it may be gone, with the tree that had the file: a workflow's is. Who may not read the
+    archives there is told so, and goes on: that right is younger than AMIs of before there was provenance.
+    """
+    store = BuildStore(run.workspace.builds, run.workspace.terraform, run.access)
+    try:
+        for ami in (image.image_id, *_others(image, home)):
+            text = store.shared(ami, archive.PROVENANCE)
+            if text is not None and (ami == image.image_id or _names(text.encode(), image)):
+                return f"{store.url(ami)}{archive.PROVENANCE}"
+    except RefusedError as exc:
+        if not exc.is_denied:
+            raise
+        run.console.warn(f"Whether {image.image_id}, which has no tag {PROVENANCE_TAG}, had a provenance: {exc}")
+    except UsageError as exc:
+        raise SafetyError(str(exc)) from exc
+    return None
 
 
 def _others(image: Image, home: str | None) -> list[str]:
@@ -266,7 +314,14 @@ def _places(run: Invocation, ami: str) -> tuple[Path, Path]:
 
 def _is_about(path: Path, image: Image) -> bool:
     try:
-        return provenance.parse(_content(path), source=str(path)).amis.get(image.region) == image.image_id
+        return _names(_content(path), image)
+    except PipelineError:
+        return False
+
+
+def _names(data: bytes, image: Image) -> bool:
+    try:
+        return provenance.parse(data, source=_WHAT).amis.get(image.region) == image.image_id
     except PipelineError:
         return False
 
@@ -295,15 +350,20 @@ def _found(run: Invocation, image: Image, tags: Mapping[str, str], home: str | N
 
     What the hand-over has left beside the code goes before the archive in the tree, and that before the bucket. Of a
     copy they are kept under the AMI of the pipeline's region, mostly its source; of what was baked on another one EC2
-    names that as the source, too, whose files are another build's: they count only where they are those of the tag.
+    names that as the source, too, whose files are another build's: they count only where they are those of the tag. So
+    does what the tree has under whichever other id: see `_left_in_tree`.
     """
     workspace, tag = run.workspace, tags.get(PROVENANCE_TAG)
     store = BuildStore(workspace.builds, workspace.terraform, run.access)
-    names = [image.image_id, *_others(image, home)]
-    for look in (partial(_beside, run), partial(_archived, run, store)):
-        for found in (look(ami) for ami in names):
-            if found is not None and (found.ami == image.image_id or provenance.digest(found.data) == tag):
-                return found
+    looks = (partial(_beside, run), partial(_archived, run, store))
+
+    def first(names: Iterable[str]) -> _Files | None:
+        found = (look(ami) for look, ami in itertools.product(looks, names))
+        ours = (one for one in found if one is not None)
+        return next((one for one in ours if one.ami == image.image_id or provenance.digest(one.data) == tag), None)
+
+    if found := first([image.image_id, *_others(image, home)]) or first(_with_digest(run, tag)):
+        return found
     path = provenance.path_of(workspace.terraform, image.image_id)
     msg = f"its tag {PROVENANCE_TAG} names a file that is nowhere: restore {workspace.shown(path)} from git"
     raise LostError(msg)

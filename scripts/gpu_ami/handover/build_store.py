@@ -95,11 +95,18 @@ class BuildStore:
         missing = [name for name in wanted if name not in files]
         if self.bucket is None or not missing:
             return Archived(files, where)
-        found = {name: text for name in missing if (text := self._shared(ami, name)) is not None}
+        found = {name: text for name in missing if (text := self.shared(ami, name)) is not None}
         return Archived({**files, **found}, where if files or not found else self.url(ami) or where)
 
-    def _shared(self, ami: str, name: str) -> str | None:
-        assert self.bucket is not None
+    def shared(self, ami: str, name: str) -> str | None:
+        """Return the file *name* of *ami* in the bucket; None where it has none, or no bucket is known.
+
+        Raises:
+            UsageError: It is too large, or not UTF-8.
+            AwsError: The bucket cannot be read.
+        """
+        if self.bucket is None:
+            return None
         limit = archive.LIMITS[name]
         raw = get_bytes(self._caller(), self.bucket.name, self._key(ami, name), limit_bytes=limit)
         if raw is None:

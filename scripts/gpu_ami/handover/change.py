@@ -92,15 +92,31 @@ def apply(change: Change) -> None:
         UsageError: The file cannot be written, or was changed by somebody else since it was planned.
         SafetyError: Another run is writing it.
     """
-    if not change.changed:
-        return
-    file = change.file
+    if change.changed:
+        _replace(change.file, change.before, change.after, advice="run `invoke update-tfvars` again")
+
+
+def undo(change: Change) -> None:
+    """Take back what `apply` has written; a file that was not there before is removed.
+
+    Raises:
+        UsageError: The file cannot be written, or was changed by somebody else meanwhile.
+        SafetyError: Another run is writing it.
+    """
+    if change.changed:
+        _replace(change.file, change.after, change.before, advice="it stays as it is now")
+
+
+def _replace(file: Path, before: str, after: str, *, advice: str) -> None:
     lock = file.with_name(f".{file.name}.lock")
     with held(lock, busy=f"Another run is writing {file} (it holds {lock.name}): wait for it to end."):
-        if read(file) != change.before:
-            msg = f"{file} was changed by somebody else meanwhile: run `invoke update-tfvars` again."
+        if read(file) != before:
+            msg = f"{file} was changed by somebody else meanwhile: {advice}."
             raise UsageError(msg)
-        write_atomic(file, change.after, what=WHAT)
+        if after:
+            write_atomic(file, after, what=WHAT)
+        else:
+            file.unlink(missing_ok=True)
 
 
 def read(file: Path) -> str:

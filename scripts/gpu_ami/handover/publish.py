@@ -76,7 +76,7 @@ def run(run: Invocation, request: Request, *, sleep: Callable[[float], None] = t
         _show(run, planned)
         return
     ledger = _Ledger(run)
-    _complete(ledger, planned)
+    _complete(ledger, planned, who.account)
     source = None if request.ami is not None else run.workspace.shown(Path(request.manifest or run.workspace.manifest))
     done: list[Publication] = []
     problems: dict[str, PipelineError] = {}
@@ -219,12 +219,15 @@ def _is_denied(problem: AwsError) -> bool:
     return isinstance(problem, RefusedError) and problem.is_denied
 
 
-def _complete(ledger: _Ledger, planned: Sequence[Publication]) -> None:
-    """Complete the receipts of publications that were killed, by what the parameters show now."""
+def _complete(ledger: _Ledger, planned: Sequence[Publication], account: str) -> None:
+    """Complete the receipts of publications in *account* that were killed, by what its parameters show now.
+
+    Another account, whose receipts one repository may hold too, has a parameter of that name by itself.
+    """
     now = {publications.address(publication.region, publication.parameter): publication.old for publication in planned}
     for stored in ledger.unfinished():
         (change, *_) = stored.receipt.changes or (None,)
-        if change is not None and change.address in now:
+        if change is not None and change.address in now and stored.receipt.account == account:
             status: receipts.Status = "applied" if now[change.address] == change.new else "failed"
             note = f"cut short; a later publication found {now[change.address] or 'no parameter'}"
             ledger.put(

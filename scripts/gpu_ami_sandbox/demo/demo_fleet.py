@@ -102,16 +102,26 @@ def _share(found: Organization, ids: Mapping[str, str], own: Mapping[str, Maker]
         # The demo account has its rules already.
         if region != here:
             add_bin_rules(make)
-        for age in _NEWEST_DAYS:
-            make.image(age)
+        _newest(make)
     _own(theirs["video", here])
 
 
 def _own(make: Maker) -> None:
     """Let an account have AMIs of its own: the newest, one in use, one that nothing needs."""
     add_bin_rules(make)
-    for age in _NEWEST_DAYS:
-        make.image(age)
-    used = make.image(_AGE_DAYS, "gpu-batch-video-used")
+    _newest(make)
+    used = _built(make, _AGE_DAYS, "gpu-batch-video-used")
     make.template("own", used.id)
-    make.image(_AGE_DAYS, "gpu-batch-video-unused")
+    _built(make, _AGE_DAYS, "gpu-batch-video-unused")
+
+
+def _newest(make: Maker) -> None:
+    for age in _NEWEST_DAYS:
+        _built(make, age, handover="pending")
+
+
+def _built(make: Maker, age_days: int, name: str = "", *, handover: str = "applied") -> SandboxAmi:
+    """Make an AMI whose build has come to its end: without a word of that a sweep takes it for a failed one's."""
+    image = make.image(age_days, name)
+    image.add_tags({"gpu-ami:handover": handover, "gpu-ami:finished": "true"})
+    return image
