@@ -56,6 +56,7 @@ class Build:
         patch.setattr(build, "_bake", self._bake)
         # What Packer writes of it is for tests/bake/test_attest.py.
         patch.setattr(attest, "read", lambda *_: attest.Written())
+        patch.setattr(attest, "found", lambda _: attest.Written())
 
     def _bake(self, run: Any, job: Any, _compared: Any, **_flags: Any) -> Baked:
         self.baked += 1
