@@ -105,7 +105,7 @@ def test_a_client_that_leaves_ends_its_command(client: Client, world: World) -> 
     file = client.do(leave())
 
     assert file.is_relative_to(beat)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     last = ""
     while (now := file.read_text()) != last and time.monotonic() < deadline:
         last = now
@@ -353,12 +353,12 @@ def test_the_aws_cli_is_compiled_meanwhile(
     with running_guest(tmp_path / "home", endpoint.port) as world:
         assert not marker.exists()  # nobody has logged in yet
         socket.create_connection(("127.0.0.1", world.guest.port)).close()
-        while not marker.exists() and time.monotonic() - begun < 30:
+        while not marker.exists() and time.monotonic() - begun < 120:
             time.sleep(0.01)
         time.sleep(0.1 if ends else 0)
 
     assert marker.exists()
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 300
 
 
 def test_loaders_outside_of_the_bound_folders_are_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,7 +411,7 @@ def test_a_script_is_killed_with_what_it_started(own_world: World) -> None:
     builder = Builder("i-00000000000000abe", "")
     script = own_world.guest.script(builder, "touch /var/begun; sleep 600 & wait; touch /var/ended")
     begun = own_world.guest.root_of(builder.instance_id) / "var/begun"
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while not begun.exists() and time.monotonic() < until:
         time.sleep(0.01)
 
@@ -439,7 +439,7 @@ def test_whoever_started_it_learns_of_a_power_off(endpoint: Endpoint, tmp_path: 
     try:
         builder = Builder("i-00000000000000abf", "")
         _ran(guest.script(builder, text))
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while not off and time.monotonic() < until:
             time.sleep(0.01)
 
@@ -463,7 +463,7 @@ def test_the_power_off_of_a_measurement_survives_a_reboot(endpoint: Endpoint, tm
     try:
         builder = Builder("i-00000000000000ac3", "", user_data(45).encode())
         cloud, timer = "/var/lib/cloud/instance/gpu-ami-power-off", "/etc/systemd/system/gpu-ami-power-off.timer"
-        once = f"test -e /var/once || {{ touch /var/once; echo $(( $(date +%s) + 9 )) >{cloud}; exit 194; }}"
+        once = f"test -e /var/once || {{ touch /var/once; echo $(( $(date +%s) + 900 )) >{cloud}; exit 194; }}"
         first = _ran(guest.script(builder, f"date +%s; cat {cloud}; systemctl is-active gpu-ami-power-off.timer"))
         again = _ran(guest.script(builder, f"{once}; cat {cloud}; grep OnCalendar {timer}"))
         now, due, state = first.output.split()
@@ -476,7 +476,7 @@ def test_the_power_off_of_a_measurement_survives_a_reboot(endpoint: Endpoint, tm
 
         soon = f"touch /var/twice; echo $(( $(date +%s) + {left_s} )) >{cloud}; exit 194"
         ended = _ran(guest.script(builder, f"test -e /var/twice || {{ {soon}; }}; sleep 600"))
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while not off and time.monotonic() < until:
             time.sleep(0.01)
 

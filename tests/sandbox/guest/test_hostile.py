@@ -278,7 +278,7 @@ def _runs(marker: str) -> bool:
     """Return whether this machine has a process whose first argument is *marker*."""
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            if file.read_bytes().startswith(marker.encode()):
+            if file.read_bytes().partition(b"\0")[0] == marker.encode():
                 return True
     return False
 
