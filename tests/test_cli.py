@@ -506,7 +506,7 @@ def test_a_task_whose_terminal_is_closed_tidies(tmp_path: Path) -> None:
     (tmp_path / "tasks.py").write_text(WAITING)
 
     done = subprocess.run(
-        [sys.executable, "-c", CLOSED_TERMINAL], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", CLOSED_TERMINAL], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=300
     )
 
     assert done.stdout == "130\n"

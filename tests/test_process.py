@@ -166,7 +166,7 @@ time.sleep(0.4)
     assert [parent.stdout.readline() for _ in range(2)] == ["told\n", "heard\n"]
     parent.send_signal(number)
     both.touch()
-    said, _ = parent.communicate(timeout=60)
+    said, _ = parent.communicate(timeout=300)
 
     assert said.splitlines() == ["interrupts 1", "ended"]
 
@@ -229,7 +229,7 @@ def test_foreground_waits_through_ctrl_c() -> None:
     assert parent.stdout.readline() == "ready\n"
 
     os.killpg(parent.pid, signal.SIGINT)
-    said, _ = parent.communicate(timeout=60)
+    said, _ = parent.communicate(timeout=300)
 
     assert said.splitlines() == ["heard", "interrupts 1", "ended"]
 
@@ -253,7 +253,7 @@ def test_foreground_passes_on_what_the_terminal_does_not_send(number: signal.Sig
     assert parent.stdout.readline() == "ready\n"
 
     parent.send_signal(number)
-    said, _ = parent.communicate(timeout=60)
+    said, _ = parent.communicate(timeout=300)
 
     assert said.splitlines() == ["heard", "interrupts 1", "ended"]
 
@@ -268,7 +268,7 @@ def test_nohup_keeps_a_closed_terminal_from_ending_anything() -> None:
 
     parent.send_signal(signal.SIGHUP)
 
-    assert parent.communicate(timeout=60)[0] == "done\n"
+    assert parent.communicate(timeout=300)[0] == "done\n"
 
 
 INTERRUPTIBLE = """

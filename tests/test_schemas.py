@@ -160,7 +160,7 @@ def _sandbox(folder: Path) -> Iterator[None]:
         yield
     finally:
         child.send_signal(signal.SIGINT)
-        child.communicate(timeout=60)
+        child.communicate(timeout=300)
 
 
 @pytest.fixture(scope="module")

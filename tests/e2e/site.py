@@ -167,7 +167,7 @@ def sandbox(workspace: Path, env: dict[str, str]) -> Iterator[None]:
         yield
     finally:
         child.send_signal(signal.SIGINT)
-        child.communicate(timeout=60)
+        child.communicate(timeout=300)
 
 
 class Vulnerabilities(BaseHTTPRequestHandler):

@@ -437,7 +437,7 @@ def test_attaching_does_not_import_moto(workspace: Workspace) -> None:
     )
 
     with serving(workspace):
-        child = run(Command((sys.executable, "-c", program, str(workspace.root))), timeout_s=60)
+        child = run(Command((sys.executable, "-c", program, str(workspace.root))), timeout_s=300)
 
     assert child.stdout == "True set()\n", child.stderr
 

@@ -499,7 +499,7 @@ def test_two_setups_at_once_build_everything_once(almost: Machine) -> None:
             while "Waiting" not in heard and (line := second.stderr.readline()):
                 heard += line
             (almost.stock / "go-on").touch()
-            said = [first.communicate(timeout=60)[1], heard + second.communicate(timeout=60)[1]]
+            said = [first.communicate(timeout=300)[1], heard + second.communicate(timeout=60)[1]]
 
     assert [first.returncode, second.returncode] == [0, 0], said
     assert almost.builds() == ["packer", "packer-plugin-amazon"]
@@ -514,7 +514,7 @@ def test_ctrl_c_ends_the_build_and_leaves_nothing(almost: Machine) -> None:
     with other_process() as process:
         child = stalled(almost)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
 
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
@@ -531,7 +531,7 @@ def test_an_interrupt_ends_both_fetches_and_leaves_nothing(almost: Machine, numb
     with other_process() as process:
         children = [stalled(almost, f"stalled-{product}") for product in ("packer", "packer-plugin-amazon")]
         process.send_signal(number)
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
 
     assert process.returncode != 0
     for child in children:
@@ -549,7 +549,7 @@ def test_after_an_interrupt_no_other_fetch_begins(almost: Machine) -> None:
     with other_process() as process:
         stalled(almost)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
 
     assert process.returncode != 0
     assert almost.calls() == ["fetch packer"]
