@@ -74,7 +74,7 @@ def _program_of(plan: Path) -> int:
 
 
 def _wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < end, "it did not come"
         time.sleep(0.01)

@@ -108,7 +108,7 @@ def test_a_killed_build_is_named_by_the_next_invocation(scene: tuple[Checkout, S
         files = [path for path in root.glob("*/packer-log*") if _belongs_to_a_dead(path)]
         assert files, "Packer keeps its log in our folder"
         packers = [int(note.name.removeprefix("child-")) for path in files for note in path.parent.glob("child-*")]
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while any(Path(f"/proc/{pid}/cmdline").exists() for pid in packers):
             assert time.monotonic() < end, "its pipe is broken: it ends with its next line"
             time.sleep(0.05)

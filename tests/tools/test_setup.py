@@ -55,7 +55,7 @@ def other_process(first: str = "") -> Iterator[subprocess.Popen[str]]:
 
 def stalled(machine: Machine, name: str = "stalled") -> int:
     """Wait until the stalling program that writes to the file *name* runs and return its process id."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     file = machine.stock / name
     while not (file.exists() and file.read_text(encoding="utf-8").strip()):
         assert time.monotonic() < deadline
