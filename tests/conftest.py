@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from gpu_ami.aws import service_models
 from gpu_ami.console import Console
@@ -120,8 +120,9 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
-# On a busy machine an example takes longer than Hypothesis's 200 ms: that says nothing of the code.
-settings.register_profile("untimed", settings(), deadline=None)
+# On a busy machine an example takes longer than Hypothesis's 200 ms, and to make one longer than it likes: that says
+# nothing of the code.
+settings.register_profile("untimed", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 

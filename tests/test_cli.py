@@ -447,9 +447,10 @@ def test_a_reader_that_stops_early_is_no_error(arguments: tuple[str, ...]) -> No
     ) as child:
         assert child.stdout is not None
         child.stdout.close()
-        said = child.stderr.read() if child.stderr else ""
+        said = child.stderr.readlines() if child.stderr else []
 
-    assert (child.returncode, said) == (0, "")
+    # The prices may be old by now, which is said.
+    assert (child.returncode, [line for line in said if not line.startswith("warning: Prices up to ")]) == (0, [])
 
 
 WAITING = """
@@ -505,7 +506,7 @@ def test_a_task_whose_terminal_is_closed_tidies(tmp_path: Path) -> None:
     (tmp_path / "tasks.py").write_text(WAITING)
 
     done = subprocess.run(
-        [sys.executable, "-c", CLOSED_TERMINAL], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", CLOSED_TERMINAL], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=300
     )
 
     assert done.stdout == "130\n"

@@ -249,14 +249,14 @@ def test_a_step_says_how_long_it_took_and_whether_it_failed() -> None:
         step.fail()
 
     out = _printed(console)[1]
-    assert re.search(r"^told: failed after \d\.\d s$", out, re.MULTILINE)
-    assert re.search(r"^good: done in \d\.\d s$", out, re.MULTILINE)
-    assert re.search(r"^bad: failed after \d\.\d s$", out, re.MULTILINE)
+    assert re.search(r"^told: failed after \d+(\.\d)? s$", out, re.MULTILINE)
+    assert re.search(r"^good: done in \d+(\.\d)? s$", out, re.MULTILINE)
+    assert re.search(r"^bad: failed after \d+(\.\d)? s$", out, re.MULTILINE)
 
 
 def _until(console: Console, sign: str) -> None:
     """Wait until *sign* is printed."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not re.search(sign, _printed(console)[1]):
         assert time.monotonic() < end, f"{sign!r} was not printed"
         time.sleep(0.01)
@@ -266,7 +266,7 @@ def test_a_long_step_is_heard_of_meanwhile(monkeypatch: pytest.MonkeyPatch) -> N
     """On a terminal the seconds are counted; in a log there is a heartbeat."""
     monkeypatch.setattr(console_module, "_HEARTBEAT_S", 0.05)
     monkeypatch.setenv("TERM", "xterm")
-    for err, sign in ((io.StringIO(), r"slow: \d\.\d s so far"), (Terminal(), "\r\x1b\\[2Kslow: \\d s …")):
+    for err, sign in ((io.StringIO(), r"slow: \d+(\.\d)? s so far"), (Terminal(), "\r\x1b\\[2Kslow: \\d+ s …")):
         console = _console(err=err)
         with console.step("slow"):
             _until(console, sign)

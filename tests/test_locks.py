@@ -88,7 +88,7 @@ def _hold(file: Path, taken: threading.Event, said: list[str]) -> None:
     """Hold *file* until somebody waits for it."""
     with FileLock(file):
         taken.set()
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while not said and time.monotonic() < end:
             time.sleep(0.01)
 

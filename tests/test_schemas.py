@@ -152,7 +152,7 @@ def _sandbox(folder: Path) -> Iterator[None]:
     command = [sys.executable, "-m", "invoke", "sandbox"]
     child = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while not (folder / ".sandbox" / "session.json").exists():
             assert child.poll() is None, child.communicate()[1]
             assert time.monotonic() < end, "invoke sandbox did not come up"
@@ -160,7 +160,7 @@ def _sandbox(folder: Path) -> Iterator[None]:
         yield
     finally:
         child.send_signal(signal.SIGINT)
-        child.communicate(timeout=60)
+        child.communicate(timeout=300)
 
 
 @pytest.fixture(scope="module")

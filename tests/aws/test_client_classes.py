@@ -71,7 +71,7 @@ def test_a_client_that_is_there_is_not_waited_for_while_another_is_made(monkeypa
 
     def slowly(*_: object) -> object:
         begun.set()
-        assert let_go.wait(30)
+        assert let_go.wait(60)
         return object()
 
     monkeypatch.setattr(access, "_clients", dict(access._clients))
@@ -83,7 +83,7 @@ def test_a_client_that_is_there_is_not_waited_for_while_another_is_made(monkeypa
         assert begun.wait(30)
         asked = threading.Thread(target=lambda: made.append(ACCESS.client("ec2")))
         asked.start()
-        asked.join(5)
+        asked.join(30)
         assert made == [there]
     finally:
         let_go.set()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 from gpu_ami.aws.throttle import Pace
+from tests.support.clock import Clock
 
 
 class Bucket:
@@ -99,14 +101,28 @@ def test_the_rate_never_falls_to_nothing() -> None:
 
 def test_callers_in_the_queue_go_at_todays_rate() -> None:
     """Turns that were given out while the rate was low would hold everybody up long after it rose."""
-    pace = Pace()
+    clock, queue, has_risen = Clock(), set[int](), threading.Event()
+
+    def now() -> float:
+        queue.add(threading.get_ident())
+        return clock.now
+
+    def sleep(seconds: float) -> None:
+        assert has_risen.wait(60)
+        clock.sleep(seconds)
+
+    pace = Pace(clock=now, sleep=sleep)
     pace.throttled(pace.wait())
+    queue.clear()
     with ThreadPoolExecutor(max_workers=20) as pool:
         waiting = [pool.submit(pace.wait) for _ in range(20)]
-        started = time.monotonic()
+        end = time.monotonic() + 300
+        while len(queue) < 20 and time.monotonic() < end:
+            time.sleep(0.001)
         pace._rate = 1000.0
+        has_risen.set()
         for call in waiting:
             call.result(timeout=60)
 
     # At the first rate, two a second, the last one would have waited ten seconds.
-    assert time.monotonic() - started < 8
+    assert clock.now < 8

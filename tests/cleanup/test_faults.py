@@ -364,7 +364,7 @@ def test_a_run_that_is_killed_is_finished_by_the_next(
         if not after:
             account.here.aws.gate.add(Fault(kill_first, action="DeregisterImage"))
         with _between(account, kill) if after else contextlib.nullcontext():
-            child.wait(timeout=60)
+            child.wait(timeout=300)
     assert child.returncode == -signal.SIGKILL
     assert list((tmp_path / "logs").glob("*.jsonl"))
 

@@ -78,7 +78,7 @@ class Checkout:
         workspace = Workspace(root=self.root, sandbox=True)
         console = Console(err=io.StringIO())
         try:
-            end = time.monotonic() + 60
+            end = time.monotonic() + 300
             while running_session(workspace) is None:
                 assert child.poll() is None, child.communicate()[1]
                 assert time.monotonic() < end, "invoke sandbox did not come up"
@@ -87,7 +87,7 @@ class Checkout:
                 yield sandbox
         finally:
             child.send_signal(signal.SIGINT)
-            child.communicate(timeout=30)
+            child.communicate(timeout=120)
 
 
 def make_checkout(folder: Path, *, root_module: bool = True) -> Checkout:

@@ -159,7 +159,7 @@ def sandbox(workspace: Path, env: dict[str, str]) -> Iterator[None]:
         stderr=subprocess.STDOUT,
     )
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while running_session(Workspace(workspace, sandbox=True)) is None:
             assert child.poll() is None, child.communicate()[0]
             assert time.monotonic() < end, "invoke sandbox did not come up"
@@ -167,7 +167,7 @@ def sandbox(workspace: Path, env: dict[str, str]) -> Iterator[None]:
         yield
     finally:
         child.send_signal(signal.SIGINT)
-        child.communicate(timeout=60)
+        child.communicate(timeout=300)
 
 
 class Vulnerabilities(BaseHTTPRequestHandler):

@@ -325,7 +325,7 @@ def test_a_killed_apply_is_finished_by_the_next(history: dict[str, Any], checkou
     second = history["second"]["built"]["ami_id"]
     assert checkout.invoke("update-tfvars", "--ami", second, "--sandbox").returncode == 0
     child = checkout.popen("apply", *NO_QUEUE, "--sandbox")
-    end = time.monotonic() + 240
+    end = time.monotonic() + 300
     while not any(receipt["status"] == "started" for receipt in _receipts(checkout)):
         assert child.poll() is None, child.communicate()
         assert time.monotonic() < end, "no receipt came"

@@ -27,7 +27,7 @@ def test_debug_says_how_to_log_in_and_it_works(shared: Checkout, live: object) -
                 cwd=shared.root,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=300,
                 check=False,
             )
             shown = done.stdout + done.stderr

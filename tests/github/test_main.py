@@ -219,7 +219,7 @@ def test_connect_lets_a_clean_checkout_read_the_state(
     pulled = terraform_in(
         github.clone / "terraform", terraform_tools(), Access(region=REGION).child_environment
     ).state()
-    done = process.run(pulled, timeout_s=60)
+    done = process.run(pulled, timeout_s=300)
     assert (done.returncode == 0, '"lineage": "x"' in done.stdout) == (code == 0, code == 0 and bool(backend))
 
 

@@ -113,7 +113,7 @@ class Box:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             encoding="utf-8",
-            timeout=60,
+            timeout=300,
             check=False,
         )
         return Result(done.returncode, done.stdout)

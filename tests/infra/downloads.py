@@ -12,10 +12,11 @@ SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
 MODEL = "/opt/ml/models/detector.pt"
 ENV = {"DOWNLOAD_PAUSE_S": "0", "MODELS_DIR": "/opt/ml/models"}
 
+# Not one of the shell's jobs, which the script counts as downloads.
 _SERVE = """
-python3 /srv/model_server.py /srv/files /srv/requests & server=$!
+python3 /srv/model_server.py /srv/files /srv/requests & server=$!; disown $server
 trap 'kill $server' EXIT
-for _ in {1..200}; do (: </dev/tcp/127.0.0.1/8080) 2>/dev/null && break; sleep 0.02; done
+until (: </dev/tcp/127.0.0.1/8080) 2>/dev/null || ! kill -0 $server; do sleep 0.02; done
 """
 
 

@@ -1,4 +1,4 @@
-"""A web server for the scratch machine, run inside it: ranges, broken transfers, slow connections.
+"""A web server for the scratch machine, run inside it: ranges, broken transfers, connections that wait.
 
 Usage: python3 model_server.py FOLDER LOG. What a request gets depends on the first part of its path:
 
@@ -6,7 +6,7 @@ Usage: python3 model_server.py FOLDER LOG. What a request gets depends on the fi
     /cut/NAME    the first time only half of it, then the connection ends; ranges work
     /stubborn/N  like /cut, and ranges are ignored
     /busy/NAME   503 twice, then the file
-    /slow/NAME   the file, 64 KiB every 0.1 s per connection
+    /eight/NAME  the file, once eight are requested at the same time; 503 where that does not come
     /held/NAME   nothing until there is a file "released" beside the folder, then the file
     /wrong/NAME  other bytes than the file's
     /gone/NAME   404
@@ -18,6 +18,7 @@ A request for the first byte alone (how large is it?) is answered as /ok would, 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +26,7 @@ from pathlib import Path
 
 FOLDER, LOG = Path(sys.argv[1]), Path(sys.argv[2])
 SEEN: Counter[str] = Counter()
+EIGHT = threading.Barrier(8, timeout=30)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -46,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
         if requested == "bytes=0-0":
             return self.send_first_byte(content)
         SEEN[self.path] += requested != "probe"
-        if manner == "busy" and SEEN[self.path] <= 2:
+        if (manner == "busy" and SEEN[self.path] <= 2) or (manner == "eight" and not self.is_one_of_eight()):
             return self.send_error(503)
         return self.send_rest(manner, content, requested)
 
@@ -65,12 +67,17 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if manner in ("cut", "stubborn") and SEEN[self.path] == 1:
             body = body[: len(body) // 2]
-        for at in range(0, len(body), 65536):
-            self.wfile.write(body[at : at + 65536])
-            if manner == "slow":
-                time.sleep(0.1)
+        self.wfile.write(body)
         self.close_connection = True
         return None
+
+    def is_one_of_eight(self) -> bool:
+        """Wait for seven other requests; return whether they came."""
+        try:
+            EIGHT.wait()
+        except threading.BrokenBarrierError:
+            return False
+        return True
 
     def send_first_byte(self, content: bytes) -> None:
         """Say how large the file is."""

@@ -149,13 +149,13 @@ def bare(tmp_path: Path) -> Terraform:
 
 
 def _terraform(command: Command, status: int) -> str:
-    done = run(command, timeout_s=60)
+    done = run(command, timeout_s=300)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout
 
 
 def _failure(command: Command) -> PipelineError:
-    done = run(command, timeout_s=60)
+    done = run(command, timeout_s=300)
     assert done.returncode == 1, done.stdout + done.stderr
     return failures.explain(command.argv[1], failures.errors(done.stdout, done.stderr), folder="terraform")
 
@@ -209,7 +209,7 @@ def test_what_tf_cli_args_breaks_is_named(tmp_path: Path) -> None:
         "state pull": terraform.state(),
         "fmt": terraform.fmt(),
     }.items():
-        done = run(command, timeout_s=60)
+        done = run(command, timeout_s=300)
         found = failures.errors(done.stdout, done.stderr)
         assert done.returncode != 0, words
         assert str(failures.explain(words, found, folder="terraform", environment=environment)) == (
@@ -221,9 +221,9 @@ def test_what_tf_cli_args_breaks_is_named(tmp_path: Path) -> None:
 def test_terraform_asks_for_init_where_init_helps(bare: Terraform) -> None:
     """`invoke plan` runs it then, and only then."""
     (bare.folder / "more.tf").write_text('provider "aws" {}\n')
-    refused = run(bare.plan(bare.folder / "plan"), timeout_s=60)
+    refused = run(bare.plan(bare.folder / "plan"), timeout_s=300)
     (bare.folder / "more.tf").write_text("provider {}\n")
-    invalid = run(bare.validate(), timeout_s=60)
+    invalid = run(bare.validate(), timeout_s=300)
 
     assert failures.wants_init(failures.errors(refused.stdout, refused.stderr))
     assert not failures.wants_init(failures.errors(invalid.stdout, invalid.stderr))

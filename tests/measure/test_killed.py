@@ -25,7 +25,7 @@ __all__ = ["baked", "benching", "live", "passing"]
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SETTINGS = f"region: {REGION}\nfamily: gpu-batch\n"
-WITHIN_S = 60
+WITHIN_S = 300
 
 
 def _start(here: World, root: Path, ami: SandboxAmi, *flags: str) -> subprocess.Popen[str]:

@@ -130,7 +130,7 @@ def test_neither_we_nor_our_programs_leave_the_local_aws(
         account = sandbox.access.client("sts").get_caller_identity()["Account"]
         buckets = sandbox.access.client("s3").list_buckets()["Buckets"]
         ours = len(sandbox.gate.calls)
-        child = run(Command((sys.executable, "-c", CHILD), env=sandbox.access.child_environment({})), timeout_s=60)
+        child = run(Command((sys.executable, "-c", CHILD), env=sandbox.access.child_environment({})), timeout_s=300)
         theirs = sandbox.gate.calls[ours:]
 
     assert account == sandbox.account.account_id
@@ -152,7 +152,7 @@ def test_the_trap_would_notice(trap: Trap, monkeypatch: pytest.MonkeyPatch) -> N
     }
     keys = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
 
-    child = run(Command((sys.executable, "-c", CHILD), env=environment | keys), timeout_s=60)
+    child = run(Command((sys.executable, "-c", CHILD), env=environment | keys), timeout_s=300)
 
     assert child.returncode != 0
     assert trap.visits > 0, child.stderr

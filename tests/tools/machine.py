@@ -39,6 +39,9 @@ cp "$4" "$folder/$name"
 echo sum > "$folder/${{name}}_SHA256SUM"
 """
 
+# Waits until a file is there, a minute at most.
+AWAIT = 'await() { n=0; until [ -e "$1" ]; do n=$((n + 1)); [ $n -lt 3000 ] || exit 1; sleep 0.02; done; }'
+
 
 @dataclass(frozen=True)
 class Machine:

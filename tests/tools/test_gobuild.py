@@ -14,14 +14,12 @@ import pytest
 
 from gpu_ami.errors import ToolError
 from gpu_ami.tools import gobuild
-from tests.tools.machine import GO, Machine
+from tests.tools.machine import AWAIT, GO, Machine
 
 _Usage = namedtuple("_Usage", "total used free")
 # A "pip" that unpacks a Go which says where it was told to.
 INSTALLER = 'echo "$@" >> "$STOCK/installs"; cat requirements.txt >> "$STOCK/installs"\n'
 PRODUCTS = ("packer", "packer-plugin-amazon")
-# Waits until a file is there, ten seconds at most.
-AWAIT = 'await() { n=0; until [ -e "$1" ]; do n=$((n + 1)); [ $n -lt 500 ] || exit 1; sleep 0.02; done; }'
 UNPACK = 'mkdir -p wheel/go/bin; cp "$STOCK/go" wheel/go/bin/go'
 
 

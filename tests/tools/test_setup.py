@@ -23,7 +23,7 @@ from gpu_ami.options import Output
 from gpu_ami.tools import download, isolation, packer_tools, pins, terraform_tools
 from gpu_ami.tools.setup import Request, run, setup
 from tests.support.schemas import problems
-from tests.tools.machine import GO, PACKER, Machine
+from tests.tools.machine import AWAIT, GO, PACKER, Machine
 
 _Usage = namedtuple("_Usage", "total used free")
 # While there is a file "slow": says in a file that it has started, and then takes its time.
@@ -42,9 +42,9 @@ def almost(machine: Machine) -> Machine:
 
 
 @contextlib.contextmanager
-def other_process() -> Iterator[subprocess.Popen[str]]:
-    """Run `setup` in a process of its own with this test's environment, and end it in the end."""
-    code = "from gpu_ami.console import Console; from gpu_ami.tools.setup import setup; setup(Console())"
+def other_process(first: str = "") -> Iterator[subprocess.Popen[str]]:
+    """Run `setup` in a process of its own with this test's environment, after the code *first*; end it in the end."""
+    code = f"{first}\nfrom gpu_ami.console import Console; from gpu_ami.tools.setup import setup; setup(Console())"
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, encoding="utf-8") as process:
         try:
             yield process
@@ -55,7 +55,7 @@ def other_process() -> Iterator[subprocess.Popen[str]]:
 
 def stalled(machine: Machine, name: str = "stalled") -> int:
     """Wait until the stalling program that writes to the file *name* runs and return its process id."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     file = machine.stock / name
     while not (file.exists() and file.read_text(encoding="utf-8").strip()):
         assert time.monotonic() < deadline
@@ -488,10 +488,18 @@ def test_a_killed_setup_leaves_nothing_half_installed(almost: Machine, moment: s
 
 def test_two_setups_at_once_build_everything_once(almost: Machine) -> None:
     """Two terminals, or two jobs on one runner."""
-    almost.go(GO.replace('cp "$STOCK', 'sleep 0.7\ncp "$STOCK', 1))
+    held = f'{AWAIT}\necho $$ > "$STOCK/stalled"; await "$STOCK/go-on"'
+    almost.go(GO.replace('cp "$STOCK', f'{held}\ncp "$STOCK', 1))
 
-    with other_process() as first, other_process() as second:
-        said = [process.communicate(timeout=60)[1] for process in (first, second)]
+    with other_process() as first:
+        stalled(almost)
+        with other_process("from gpu_ami import console; console._HEARTBEAT_S = 0.05") as second:
+            assert second.stderr is not None
+            heard = ""
+            while "Waiting" not in heard and (line := second.stderr.readline()):
+                heard += line
+            (almost.stock / "go-on").touch()
+            said = [first.communicate(timeout=300)[1], heard + second.communicate(timeout=60)[1]]
 
     assert [first.returncode, second.returncode] == [0, 0], said
     assert almost.builds() == ["packer", "packer-plugin-amazon"]
@@ -506,7 +514,7 @@ def test_ctrl_c_ends_the_build_and_leaves_nothing(almost: Machine) -> None:
     with other_process() as process:
         child = stalled(almost)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
 
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
@@ -523,7 +531,7 @@ def test_an_interrupt_ends_both_fetches_and_leaves_nothing(almost: Machine, numb
     with other_process() as process:
         children = [stalled(almost, f"stalled-{product}") for product in ("packer", "packer-plugin-amazon")]
         process.send_signal(number)
-        process.communicate(timeout=30)
+        process.communicate(timeout=300)
 
     assert process.returncode != 0
     for child in children:
@@ -541,7 +549,7 @@ def test_after_an_interrupt_no_other_fetch_begins(almost: Machine) -> None:
     with other_process() as process:
         stalled(almost)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=300)
 
     assert process.returncode != 0
     assert almost.calls() == ["fetch packer"]

@@ -139,7 +139,7 @@ def test_a_fault_of_ones_own_may_cut_the_connection(access: Access, aws: LocalAw
 
     with pytest.raises(ConnectionClosedError):
         call(access, "ec2", "describe_images", {})
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def test_any_bytes_can_be_the_answer(access: Access, aws: LocalAws) -> None:

@@ -117,7 +117,7 @@ class Client:
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         """Run *work* to its end."""
-        return self.loop.run_until_complete(asyncio.wait_for(work, 60))
+        return self.loop.run_until_complete(asyncio.wait_for(work, 300))
 
     def run(self, command: str, *, stdin: bytes = b"", **options: Any) -> Answer:
         """Run *command* and return what it left."""

@@ -136,14 +136,14 @@ def test_only_the_local_aws_can_be_reached(client: Client, endpoint: Endpoint, t
     port, visits = trap
     with contextlib.closing(socket.create_connection(("127.0.0.1", port))):
         pass
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not visits and time.monotonic() < deadline:
         time.sleep(0.01)
     assert len(visits) == 1  # set up: the trap notes who comes
 
     allowed = client.run("curl -sS $AWS_ENDPOINT_URL/from-the-guest")
     hosts = (f"127.0.0.1:{port}", f"[::1]:{port}", "169.254.169.254", "192.0.2.1", f"{_own_address()}:{port}")
-    refused = client.run_all([f"curl -sS --max-time 3 http://{host}/" for host in hosts])
+    refused = client.run_all([f"curl -sS --max-time 60 http://{host}/" for host in hosts])
 
     assert allowed.stdout == "hello from /from-the-guest"
     assert "/from-the-guest" in endpoint.seen
@@ -259,13 +259,13 @@ def test_what_runs_in_the_background_ends_with_its_command(client: Client) -> No
     answer = client.run(f"(setsid bash -c 'exec -a {marker} sleep 1000' >/dev/null 2>&1 &) ; echo started")
 
     assert answer.stdout == "started\n"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while _runs(marker) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not _runs(marker)
 
 
-async def _until(true: object, within_s: float = 60) -> None:
+async def _until(true: object, within_s: float = 300) -> None:
     import asyncio
 
     deadline = time.monotonic() + within_s
@@ -278,7 +278,7 @@ def _runs(marker: str) -> bool:
     """Return whether this machine has a process whose first argument is *marker*."""
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            if file.read_bytes().startswith(marker.encode()):
+            if file.read_bytes().partition(b"\0")[0] == marker.encode():
                 return True
     return False
 
@@ -438,7 +438,7 @@ def _run_under_a_terminal(program: str) -> tuple[str, str]:
     ends.register(reader, select.POLLIN)
     ends.register(terminal, select.POLLIN)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             ready = {descriptor for descriptor, _ in ends.poll(1000)}
             if terminal in ready:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -90,7 +90,7 @@ def test_a_locked_snapshot_stays_until_it_is_unlocked(ec2: Any) -> None:
 
 def test_a_lock_can_end_at_a_date(ec2: Any) -> None:
     """The second way that EC2 offers."""
-    end = datetime(2036, 1, 1, tzinfo=timezone.utc)
+    end = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(days=400)
 
     answer = ec2.lock_snapshot(SnapshotId=a_snapshot(ec2), LockMode="compliance", ExpirationDate=end)
 
