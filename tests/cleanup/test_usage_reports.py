@@ -443,6 +443,11 @@ def _ago(**span: float) -> datetime:
     return datetime.now(timezone.utc).replace(tzinfo=None) - timedelta(**span)
 
 
+def _dated(changed: dict[str, Any]) -> dict[str, Any]:
+    """Return *changed* with when a report some "hours" old was made: counted now, not while tests are collected."""
+    return {"created": _ago(hours=changed["hours"])} if "hours" in changed else changed
+
+
 def _once(here: World, action: str, at: int, work: Callable[[], object]) -> None:
     """Have *work* done right before the call of *action* with the number *at*."""
     seen: list[int] = []
@@ -575,7 +580,7 @@ def test_a_report_that_is_lost_again_and_again_ends_with_the_time(
 
 @pytest.mark.parametrize(
     "changed",
-    [{"created": _ago(hours=3)}, {"types": [{"ResourceType": "ec2:Instance"}]}],
+    [{"hours": 3}, {"types": [{"ResourceType": "ec2:Instance"}]}],
     ids=["too old to read", "of one type"],
 )
 def test_a_pending_report_that_says_too_little_is_left_to_its_run(
@@ -583,7 +588,7 @@ def test_a_pending_report_that_says_too_little_is_left_to_its_run(
 ) -> None:
     """A run may wait for twelve hours; EC2 makes no second report meanwhile, so the AMI stays."""
     image = _shared(account)
-    theirs = _left_by_a_killed_run(account, image, ready_at=NEVER_S, **changed)
+    theirs = _left_by_a_killed_run(account, image, ready_at=NEVER_S, **_dated(changed))
 
     document = _plan(account, tmp_path, options={"cleanup": Cleanup(usage_report_minutes=2)})
 
@@ -619,8 +624,8 @@ def test_a_left_report_may_be_as_old_as_a_run_may_wait(account: World, tmp_path:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"created": datetime.now(timezone.utc).replace(tzinfo=None) - timedelta(hours=2)},
-        {"created": datetime.now(timezone.utc).replace(tzinfo=None) + timedelta(hours=2)},
+        {"hours": 2},
+        {"hours": -2},
         {"accounts": [THIRD]},
         {"types": [{"ResourceType": "ec2:Instance"}]},
         {"problem": "Internal error"},
@@ -632,7 +637,7 @@ def test_a_left_report_that_says_too_little_makes_room_for_another(
 ) -> None:
     """What was launched since an old one, or is of another account or type, is not in it."""
     image = _shared(account)
-    left = _left_by_a_killed_run(account, image, **changed, entries=[])
+    left = _left_by_a_killed_run(account, image, **_dated(changed), entries=[])
     uses_elsewhere(account.maker.ec2)[image.id] = [UseElsewhere(OTHER, "ec2:Instance", 1)]
 
     document = _plan(account, tmp_path)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,8 +49,13 @@ def test_the_table_is_rewritten_with_a_diff(tmp_path: Path, local_aws: Sandbox) 
     assert before == BUNDLED.read_bytes()
 
 
-def test_a_second_look_starts_from_the_first(tmp_path: Path, local_aws: Sandbox) -> None:
+def test_a_second_look_starts_from_the_first(
+    tmp_path: Path, local_aws: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And finds nothing new: the file is left alone."""
+    # Of the same moment: at midnight the date changes, and twice a day a spot price.
+    began = datetime.now(timezone.utc)
+    monkeypatch.setattr(prices, "datetime", SimpleNamespace(now=lambda _zone: began))
     first, _ = _run(tmp_path, local_aws)
     with pytest.raises(PartialError):
         prices.finish(first, prices.refresh(first, regions=_SEOUL))
