@@ -62,7 +62,8 @@ def test_the_model_is_as_good_as_is_asked_of_it() -> None:
     [
         ("unfitted.csv", 11, "the model of this page meets it at {inside} % inside and {error} % off"),
         ("fresh.csv", 23, "meets it now, no longer unseen, at {inside} % inside and {error} % off"),
-        ("latest.csv", 11, "nothing was changed, and it meets that at {inside} % inside and {error} % off"),
+        ("latest.csv", 11, "meets the third now at {inside} % inside and {error} % off"),
+        ("unseen.csv", 20, "and the fourth at {inside} % inside and {error} % off"),
     ],
 )
 def test_the_page_says_how_the_model_meets_points_that_it_was_not_fitted_to(lot: str, count: int, said: str) -> None:

@@ -49,6 +49,7 @@ def test_an_empty_row_is_the_whole_start_of_the_documented_image(variant: str) -
         ({"image_gib": "12", "from_": "pull", "to": "start"}, 1.575),
         ({"image_gib": "12", "from_": "imports"}, 1.575),
         ({"to": "register"}, 1.98),
+        ({"to": "queue", "instance_type": "m5.large"}, 1.98),
         ({"from_": "launch", "to": "boot"}, 1.575),
     ],
 )
