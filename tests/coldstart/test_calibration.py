@@ -60,10 +60,11 @@ def test_the_model_is_as_good_as_is_asked_of_it() -> None:
 @pytest.mark.parametrize(
     ("lot", "count", "said"),
     [
-        ("unfitted.csv", 11, "the model of this page meets it at {inside} % inside and {error} % off"),
-        ("fresh.csv", 23, "meets it now, no longer unseen, at {inside} % inside and {error} % off"),
-        ("latest.csv", 11, "meets the third now at {inside} % inside and {error} % off"),
-        ("unseen.csv", 20, "and the fourth at {inside} % inside and {error} % off"),
+        ("unfitted.csv", 11, "the model of this page meets them at {inside} % inside and {error} % off"),
+        ("fresh.csv", 23, "it meets them, no longer unseen, at {inside} % inside and {error} % off"),
+        ("latest.csv", 11, "it meets them at {inside} % inside and {error} % off, {width} times wide"),
+        ("unseen.csv", 20, "wait for each other less: {inside} % inside and {error} % off now"),
+        ("further.csv", 14, "{inside} % inside and {error} % off now, {width} times wide"),
     ],
 )
 def test_the_page_says_how_the_model_meets_points_that_it_was_not_fitted_to(lot: str, count: int, said: str) -> None:
@@ -76,7 +77,10 @@ def test_the_page_says_how_the_model_meets_points_that_it_was_not_fitted_to(lot:
     assert {point.what for point in unfitted}.isdisjoint(point.what for point in calibration.known())
     assert len(pairs) == count
     text = " ".join(_PAGE.read_text(encoding="utf-8").split())
-    assert said.format(inside=f"{100 * score.inside:.0f}", error=f"{100 * score.error:.0f}") in text
+    assert (
+        said.format(inside=f"{100 * score.inside:.0f}", error=f"{100 * score.error:.0f}", width=f"{score.width:.1f}")
+        in text
+    )
     assert max(one.high / one.low for one in answered) <= 4
 
 

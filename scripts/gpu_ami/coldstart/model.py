@@ -17,6 +17,7 @@ from gpu_ami.coldstart.assumptions import (
     LAZY,
     NARROW,
     PLAIN_HOST,
+    VAGUE,
     WIDE,
     Ends,
     Inputs,
@@ -111,11 +112,13 @@ class Widths:
     """How wide the ranges of a start's parts are.
 
     Attributes:
+        queue: Until the launch.
         host: Each phase from the launch to the registration, and all of them.
         rest: Those after it, and what ends after it.
         reading: Imports and models, and both of them: what is read.
     """
 
+    queue: Width
     host: Width
     rest: Width
     reading: Width
@@ -173,20 +176,18 @@ def widths(start: Start, values: Mapping[str, float], *, is_vague: bool = False)
     Args:
         start: The way and the host.
         values: The likely inputs.
-        is_vague: Whether the start is hardly described: then twice as much or half as much may well be true.
+        is_vague: Whether the start is hardly described: then much that is not said may be in it.
     """
     is_lazy = start.variant == "plain" or (start.variant == "fsr" and not _has_credit(start, values))
-    rest = WIDE if is_vague else NARROW
-    return Widths(
-        host=WIDE if start.host.has_gpu or is_vague else PLAIN_HOST,
-        rest=rest,
-        reading=LAZY if is_lazy else rest,
-    )
+    host = WIDE if start.host.has_gpu else PLAIN_HOST
+    if is_vague:
+        return Widths(VAGUE, VAGUE, VAGUE, LAZY if is_lazy else VAGUE)
+    return Widths(WIDE, host, NARROW, LAZY if is_lazy else NARROW)
 
 
 def spread(seconds: Sequence[Range], known: Widths) -> list[Range]:
     """Return the *seconds* of each phase as wide as its kind is known to be."""
-    kinds = {"queue": WIDE} | dict.fromkeys(_HOST, known.host) | dict.fromkeys(_READING, known.reading)
+    kinds = {"queue": known.queue} | dict.fromkeys(_HOST, known.host) | dict.fromkeys(_READING, known.reading)
     return [widened(one, kinds.get(name, known.rest)) for name, one in zip(PHASES, seconds, strict=True)]
 
 
@@ -412,9 +413,12 @@ def _models(scene: _Scene, clock: _Clock) -> float:
         return ready_s + max(load_s, read_s)
     network = min(2.0, math.sqrt(max(1.0, scene.start.host.vcpus / _VCPUS_A_GPU)))
     readers = math.pow(max(values["readers"], 1.0), values["s3_gain"])
-    fetched_s = megabytes / (values["s3_mb_s"] * network * readers)
+    one_mb_s = values["s3_mb_s"]
+    fetched_s = megabytes / min(one_mb_s * network * readers, max(one_mb_s, values["s3_most_mb_s"]))
     if scene.start.variant == "fast_pull":
-        return ready_s + load_s + fetched_s
+        # What one reader fetches is loaded once it is there; many load some of it while the rest is still coming.
+        apart = values["apart_share"] if values["readers"] > 1 else 1.0
+        return ready_s + _beside(load_s, fetched_s, apart)
     on_disk = volume.warm_s(gib, values["throughput_mib_s"])
     reread = 0.0 if scene.is_restored else values["reread_share"] * on_disk
     return ready_s + load_s + max(fetched_s, on_disk) + reread
