@@ -11,6 +11,7 @@ from gpu_ami.coldstart.assumptions import (
     FITTED,
     WIDE,
     Range,
+    Width,
     assumed,
     ends,
     held,
@@ -138,5 +139,7 @@ def test_a_held_range_keeps_its_likely_value(low: float, more: float, most: floa
 
 def test_a_widened_range_is_so_wide_whatever_its_inputs_say() -> None:
     """Neither the ends of several inputs together nor one narrow input say how often the model misses."""
-    assert widened(Range(9, 10, 11), 2) == widened(Range(1, 10, 100), 2) == Range(5, 10, 20)
-    assert widened(Range(10, 10, 10), 2) == Range(10, 10, 10)
+    width = Width(2, 3)
+
+    assert widened(Range(9, 10, 11), width) == widened(Range(1, 10, 100), width) == Range(5, 10, 30)
+    assert widened(Range(10, 10, 10), width) == Range(10, 10, 10)

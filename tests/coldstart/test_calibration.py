@@ -63,9 +63,11 @@ def test_the_model_is_as_good_as_is_asked_of_it() -> None:
 @pytest.mark.parametrize(
     ("lot", "count", "said"),
     [
-        ("unfitted.csv", 11, "the model of this page meets it at {inside} % inside and {error} % off"),
-        ("fresh.csv", 23, "meets it now, no longer unseen, at {inside} % inside and {error} % off"),
-        ("latest.csv", 11, "nothing was changed, and it meets that at {inside} % inside and {error} % off"),
+        ("unfitted.csv", 11, "the model of this page meets them at {inside} % inside and {error} % off"),
+        ("fresh.csv", 23, "it meets them, no longer unseen, at {inside} % inside and {error} % off"),
+        ("latest.csv", 11, "it meets them at {inside} % inside and {error} % off, {width} times wide"),
+        ("unseen.csv", 20, "wait for each other less: {inside} % inside and {error} % off now"),
+        ("further.csv", 14, "{inside} % inside and {error} % off now, {width} times wide"),
     ],
 )
 def test_the_page_says_how_the_model_meets_points_that_it_was_not_fitted_to(lot: str, count: int, said: str) -> None:
@@ -78,7 +80,10 @@ def test_the_page_says_how_the_model_meets_points_that_it_was_not_fitted_to(lot:
     assert {point.what for point in unfitted}.isdisjoint(point.what for point in calibration.known())
     assert len(pairs) == count
     text = " ".join(_PAGE.read_text(encoding="utf-8").split())
-    assert said.format(inside=f"{100 * score.inside:.0f}", error=f"{100 * score.error:.0f}") in text
+    assert (
+        said.format(inside=f"{100 * score.inside:.0f}", error=f"{100 * score.error:.0f}", width=f"{score.width:.1f}")
+        in text
+    )
     assert max(one.high / one.low for one in answered) <= 4
 
 
@@ -87,7 +92,7 @@ def test_most_ranges_are_two_and_a_half_times_from_low_to_high() -> None:
     lots = [calibration.known(), *(points.load(path) for path in sorted(Path(__file__).parent.glob("*.csv")))]
     answered = [one for lot in lots for one in calibration.predicted(lot, assumed())]
 
-    assert len(lots) == 4
+    assert len(lots) == 6
     assert statistics.median(one.high / one.low for one in answered) <= 2.5
 
 

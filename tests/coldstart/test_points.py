@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gpu_ami.coldstart import points
-from gpu_ami.coldstart.assumptions import Range, assumed, with_given
+from gpu_ami.coldstart.assumptions import NARROW, PLAIN_HOST, VAGUE, WIDE, Range, Width, assumed, with_given
 from gpu_ami.coldstart.model import PHASES, VARIANTS, Host, Start, predict
 from gpu_ami.coldstart.points import COLUMNS, LONGEST, answers, described, parse
 from gpu_ami.errors import UsageError
@@ -43,21 +43,23 @@ def test_an_empty_row_is_the_whole_start_of_the_documented_image(variant: str) -
 @pytest.mark.parametrize(
     ("fields", "width"),
     [
-        ({}, 1.98),
-        ({"image_gib": "12", "to": "start"}, 1.98),
-        ({"compressed_gib": "8"}, 1.575),
-        ({"image_gib": "12", "from_": "pull", "to": "start"}, 1.575),
-        ({"image_gib": "12", "from_": "imports"}, 1.575),
-        ({"to": "register"}, 1.98),
-        ({"from_": "launch", "to": "boot"}, 1.575),
+        ({}, VAGUE),
+        ({"image_gib": "12", "to": "start"}, VAGUE),
+        ({"compressed_gib": "8"}, NARROW),
+        ({"image_gib": "12", "from_": "pull", "to": "start"}, NARROW),
+        ({"image_gib": "12", "from_": "imports"}, NARROW),
+        ({"to": "register"}, WIDE),
+        ({"to": "queue", "instance_type": "m5.large"}, WIDE),
+        ({"from_": "launch", "to": "register", "instance_type": "m5.large"}, PLAIN_HOST),
+        ({"from_": "launch", "to": "boot"}, NARROW),
     ],
 )
-def test_a_start_that_is_hardly_described_has_a_wide_range(fields: dict[str, str], width: float) -> None:
+def test_a_start_that_is_hardly_described_has_a_wide_range(fields: dict[str, str], width: Width) -> None:
     """Public starts of "a 15 GB image" were missed twice as often as those whose packed size is known."""
     answer = _answer(variant="stock", **fields)
 
-    assert answer.high / answer.likely == pytest.approx(width)
-    assert answer.likely / answer.low == pytest.approx(width)
+    assert answer.high / answer.likely == pytest.approx(width.above)
+    assert answer.likely / answer.low == pytest.approx(width.below)
 
 
 def test_models_alone_are_read_and_loaded_and_not_warmed_up() -> None:

@@ -29,7 +29,7 @@ def _as_measured(prediction: Prediction) -> Prediction:
         PhaseTime(phase.name, phase.seconds, "fitted: 3 hosts of b.json" if phase.name == "queue" else phase.source)
         for phase in prediction.phases
     ]
-    return Prediction(prediction.variant, times)
+    return Prediction(prediction.variant, times, prediction.widths)
 
 
 def test_the_documents_keys_are_the_contract() -> None:

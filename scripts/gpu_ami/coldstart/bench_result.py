@@ -291,7 +291,7 @@ def fitted(prediction: Prediction, measured: Measured) -> Prediction:
         for name in phases:
             share = times[name].seconds.likely / assumed if len(phases) > 1 else 1.0
             times[name] = _replaced(times[name], _range(seconds).times(share), measured, len(seconds), phases)
-    return Prediction(prediction.variant, [times[name] for name in PHASES], is_assumed=False)
+    return Prediction(prediction.variant, [times[name] for name in PHASES], widths=None)
 
 
 def _of(variant: Variant, measured: Measured) -> dict[tuple[Phase, ...], list[float]]:

@@ -14,11 +14,15 @@ from typing import Literal, get_args
 from gpu_ami.coldstart import volume
 from gpu_ami.coldstart.assumptions import (
     ASSUMPTIONS,
+    LAZY,
     NARROW,
+    PLAIN_HOST,
+    VAGUE,
     WIDE,
     Ends,
     Inputs,
     Range,
+    Width,
     ends,
     held,
     widened,
@@ -104,18 +108,35 @@ class PhaseTime:
 
 
 @dataclass(frozen=True)
+class Widths:
+    """How wide the ranges of a start's parts are.
+
+    Attributes:
+        queue: Until the launch.
+        host: Each phase from the launch to the registration, and all of them.
+        rest: Those after it, and what ends after it.
+        reading: Imports and models, and both of them: what is read.
+    """
+
+    queue: Width
+    host: Width
+    rest: Width
+    reading: Width
+
+
+@dataclass(frozen=True)
 class Prediction:
     """All phases of one way to start.
 
     Attributes:
         variant: The way.
         phases: All of them, in order.
-        is_assumed: Whether no range of them was given or measured; else sums are as wide as their phases.
+        widths: How wide sums of them are; None: as wide as their phases, since a range of them was given or measured.
     """
 
     variant: Variant
     phases: Sequence[PhaseTime]
-    is_assumed: bool = True
+    widths: Widths | None
 
     @property
     def total(self) -> Range:
@@ -125,33 +146,52 @@ class Prediction:
     def over(self, first: Phase, last: Phase) -> Range:
         """Return the time from the beginning of *first* to the end of *last*."""
         seconds = [phase.seconds for phase in self.phases]
-        return in_all(first, last, seconds) if self.is_assumed else sum(_over(first, last, seconds), Range(0, 0, 0))
+        if self.widths is None:
+            return sum(_over(first, last, seconds), Range(0, 0, 0))
+        return in_all(first, last, seconds, self.widths)
 
 
 def predict(start: Start, inputs: Inputs) -> Prediction:
     """Return how long each phase of *start* takes with *inputs*."""
-    seconds = times(start, ends(inputs))
+    three = ends(inputs)
+    seconds = times(start, three)
     is_assumed = not any(
         item.is_given and item.range is not None and item.range.low != item.range.high for item in inputs.values()
     )
-    if is_assumed:
-        seconds = spread(seconds)
+    known = widths(start, three.likely) if is_assumed else None
+    if known is not None:
+        seconds = spread(seconds, known)
     sources = [_source(start, name, inputs) for name in PHASES]
     phases = [PhaseTime(*phase) for phase in zip(PHASES, seconds, sources, strict=True)]
-    return Prediction(start.variant, phases, is_assumed)
+    return Prediction(start.variant, phases, known)
 
 
-# Until a task can come: the provider's part and the system's, of which the public measurements differ most.
-_LAST_OF_HOST = PHASES.index("register")
+_HOST: tuple[Phase, ...] = ("launch", "boot", "register")
+_READING: tuple[Phase, ...] = ("first_touch_imports", "models")
 
 
-def spread(seconds: Sequence[Range], *, is_vague: bool = False) -> list[Range]:
-    """Return the *seconds* of each phase as wide as its kind is known to be, all of them wide when it *is_vague*."""
-    host = [widened(one, WIDE) for one in seconds[: _LAST_OF_HOST + 1]]
-    return host + [widened(one, WIDE if is_vague else NARROW) for one in seconds[_LAST_OF_HOST + 1 :]]
+def widths(start: Start, values: Mapping[str, float], *, is_vague: bool = False) -> Widths:
+    """Return how well the parts of *start* are known.
+
+    Args:
+        start: The way and the host.
+        values: The likely inputs.
+        is_vague: Whether the start is hardly described: then much that is not said may be in it.
+    """
+    is_lazy = start.variant == "plain" or (start.variant == "fsr" and not _has_credit(start, values))
+    host = WIDE if start.host.has_gpu else PLAIN_HOST
+    if is_vague:
+        return Widths(VAGUE, VAGUE, VAGUE, LAZY if is_lazy else VAGUE)
+    return Widths(WIDE, host, NARROW, LAZY if is_lazy else NARROW)
 
 
-def in_all(first: Phase, last: Phase, seconds: Sequence[Range], *, is_vague: bool = False) -> Range:
+def spread(seconds: Sequence[Range], known: Widths) -> list[Range]:
+    """Return the *seconds* of each phase as wide as its kind is known to be."""
+    kinds = {"queue": known.queue} | dict.fromkeys(_HOST, known.host) | dict.fromkeys(_READING, known.reading)
+    return [widened(one, kinds.get(name, known.rest)) for name, one in zip(PHASES, seconds, strict=True)]
+
+
+def in_all(first: Phase, last: Phase, seconds: Sequence[Range], known: Widths) -> Range:
     """Return the sum of *seconds*, which are of all phases, from the beginning of *first* to the end of *last*.
 
     Phases are slow for different reasons: the registry, the volume, the application. That all of many are at their slow
@@ -162,10 +202,12 @@ def in_all(first: Phase, last: Phase, seconds: Sequence[Range], *, is_vague: boo
         first: The first phase.
         last: The last one.
         seconds: Those of all phases.
-        is_vague: Whether what is asked about is hardly known: then twice as much or half as much may well be true.
+        known: How well they are known.
     """
     total = sum(_over(first, last, seconds), Range(0, 0, 0))
-    return held(total, WIDE if is_vague or last == "register" else NARROW)
+    if last in ("queue", "register"):
+        return total
+    return held(total, known.reading if first in _READING else known.rest)
 
 
 def _over(first: Phase, last: Phase, seconds: Sequence[Range]) -> Sequence[Range]:
@@ -364,15 +406,19 @@ def _models(scene: _Scene, clock: _Clock) -> float:
     megabytes = gib * volume.MB_PER_GIB
     # Each GPU is loaded over its own lanes: a host of 8 is no slower for the eightfold model.
     load_s = megabytes / (values["load_mb_s"] * math.sqrt(max(1.0, scene.start.host.vcpus / _VCPUS_A_GPU)))
-    ready_s = values["load_s"] + values["warm_up_s"]
+    # Many readers open files and make tensors of them side by side, too.
+    ready_s = values["load_s"] / math.sqrt(max(values["readers"], 1.0)) + values["warm_up_s"]
     if scene.is_baked and scene.start.models_from != "s3":
         read_s = _read_s(scene, gib, _lazy_s(scene, gib, "reader_mb_s", "large_gain"), clock)
         return ready_s + max(load_s, read_s)
     network = min(2.0, math.sqrt(max(1.0, scene.start.host.vcpus / _VCPUS_A_GPU)))
     readers = math.pow(max(values["readers"], 1.0), values["s3_gain"])
-    fetched_s = megabytes / (values["s3_mb_s"] * network * readers)
+    one_mb_s = values["s3_mb_s"]
+    fetched_s = megabytes / min(one_mb_s * network * readers, max(one_mb_s, values["s3_most_mb_s"]))
     if scene.start.variant == "fast_pull":
-        return ready_s + load_s + fetched_s
+        # What one reader fetches is loaded once it is there; many load some of it while the rest is still coming.
+        apart = values["apart_share"] if values["readers"] > 1 else 1.0
+        return ready_s + _beside(load_s, fetched_s, apart)
     on_disk = volume.warm_s(gib, values["throughput_mib_s"])
     reread = 0.0 if scene.is_restored else values["reread_share"] * on_disk
     return ready_s + load_s + max(fetched_s, on_disk) + reread

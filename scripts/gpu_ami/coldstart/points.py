@@ -295,9 +295,9 @@ def _known(point: Point) -> dict[str, float]:
 def _answer(point: Point, blank: Ends) -> Range:
     known = _known(point)
     three = Ends({**blank.fast, **known}, {**blank.likely, **known}, {**blank.slow, **known})
-    is_vague = _is_vague(point)
-    seconds = model.spread(model.times(point.start, three), is_vague=is_vague)
-    return model.in_all(point.first, point.last, seconds, is_vague=is_vague)
+    known_widths = model.widths(point.start, three.likely, is_vague=_is_vague(point))
+    seconds = model.spread(model.times(point.start, three), known_widths)
+    return model.in_all(point.first, point.last, seconds, known_widths)
 
 
 def _is_vague(point: Point) -> bool:
