@@ -119,7 +119,9 @@ def lazy_mount(image: Path) -> Iterator[tuple[Path, Asked]]:
         server = stack.enter_context(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True))
         stack.callback(lambda: asked.said.update(json.loads(server.communicate(timeout=30)[0])))
         _wait_until(disk.stat, lambda found: found.st_size > 0)
-        stack.callback(_run, "umount", disk)
+        # The loop device may let go of the disk a little after it is detached; a plain umount would fail until then,
+        # and the server that is never told of an end would be waited for without end.
+        stack.callback(_run, "umount", "--lazy", disk)
         loop = _run("losetup", "--find", "--show", "--read-only", "--direct-io=on", disk)
         stack.callback(_run, "losetup", "--detach", loop)
         # What EBS's NVMe devices take at once.
